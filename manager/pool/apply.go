@@ -1,0 +1,128 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// ErrRefused says that a command has certainly not been stored and may be sent again freely.
+var ErrRefused = errors.New("refused: this member does not lead")
+
+// ErrAmbiguous says that a command may or may not have been stored; send it again only with an
+// identity by which the database knows it.
+var ErrAmbiguous = errors.New("unknown whether stored")
+
+// Apply proposes data as one entry of the log and returns what the Machine made of it once it is
+// committed and stored here. It waits no longer than ctx. Errors: ErrRefused or ErrAmbiguous,
+// each with its cause.
+func (p *Pool) Apply(ctx context.Context, data []byte) (any, error) {
+	limit := 10 * time.Second
+	if t, ok := ctx.Deadline(); ok {
+		limit = time.Until(t)
+	}
+	if limit <= 0 {
+		return nil, fmt.Errorf("%w: %w", ErrRefused, context.DeadlineExceeded)
+	}
+	f := p.raft.Apply(data, limit)
+	err := await(ctx, f)
+	switch {
+	case err == nil:
+		if e, ok := f.Response().(error); ok && errors.Is(e, errClosing) {
+			return nil, fmt.Errorf("%w: %w", ErrAmbiguous, e)
+		}
+		return f.Response(), nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrAmbiguous, err)
+}
+
+// HandOver moves Primary to the other Manager. It returns when that one leads, or with the reason
+// why not; this node is then Primary again if it can be. steps is told what happens, in order.
+func (p *Pool) HandOver(ctx context.Context, why string, steps func(string)) error {
+	to, ok := p.otherManager()
+	if !ok {
+		return errors.New("hand over: there is no other Manager in this pool")
+	}
+	if reasons := p.Obstacles(); len(reasons) > 0 {
+		return fmt.Errorf("hand over refused: %s", reasons[0].Text)
+	}
+	p.mu.Lock()
+	r := p.reign
+	if r == nil || p.handing {
+		p.mu.Unlock()
+		return fmt.Errorf("hand over: %w", errNotPrimary)
+	}
+	p.handing = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.handing = false
+		p.mu.Unlock()
+		p.wake()
+	}()
+	asked := Now()
+	steps(fmt.Sprintf("finishing what is in flight, then laying down Primary of term %d", r.term))
+	p.endReign(fmt.Errorf("%w to %s: %s", ErrHandOver, to.Name, why), true)
+	steps(fmt.Sprintf("Primary and VIP laid down after %.1f ms", ms(Since(asked))))
+
+	last := p.raft.LastIndex()
+	for p.gate.View(r.term).Match < last {
+		wake := p.woken()
+		if Since(asked) > 2*time.Second || p.raft.State() != raft.Leader {
+			return fmt.Errorf("hand over aborted: %s did not get the last of %d entries in time", to.Name, last)
+		}
+		if !sleepOr(ctx, wake, 2*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+	p.releaseAll(r.term, to.ID, "hand over: "+why)
+	steps(fmt.Sprintf("%s has everything; votes released", to.Name))
+	if err := await(ctx, p.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.ID))); err != nil {
+		return fmt.Errorf("hand over: transfer to %s: %w", to.Name, err)
+	}
+	for {
+		wake := p.woken()
+		if id, _ := p.leader(); id == to.ID {
+			steps(fmt.Sprintf("%s leads after %.1f ms", to.Name, ms(Since(asked))))
+			return nil
+		}
+		if p.raft.State() == raft.Leader {
+			return fmt.Errorf("hand over: %s did not take over; this Manager leads on", to.Name)
+		}
+		if Since(asked) > 5*time.Second {
+			return fmt.Errorf("hand over: no answer from %s within 5 s; look at its status", to.Name)
+		}
+		if !sleepOr(ctx, wake, 5*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (p *Pool) otherManager() (Member, bool) {
+	for _, m := range p.Record().Members {
+		if m.ID != p.self && m.Role != Arbiter {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// SetMaintenance keeps this Manager from taking Primary; it votes on. If it is Primary now, hand
+// over first.
+func (p *Pool) SetMaintenance(on bool) {
+	p.mu.Lock()
+	p.maintenance = on
+	p.mu.Unlock()
+	p.wake()
+}
+
+// Yield ends being Primary for a reason of the composer's, such as a lost VIP, and keeps this
+// Manager from taking it again for a while; the others' votes are freed at once.
+func (p *Pool) Yield(cause error) {
+	p.endReign(fmt.Errorf("%w: %w", ErrSick, cause), false)
+}

@@ -1,0 +1,498 @@
+package pool
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"redundancypool/manager/pool/transport"
+)
+
+// node is one member in this process: its folder, port and pool, and the tables it built.
+type node struct {
+	t       *testing.T
+	name    string
+	dir     string
+	cert    tls.Certificate
+	fp      string
+	addr    netip.AddrPort
+	port    *transport.Port
+	pool    *Pool
+	machine *memory
+	net     *network
+	timing  Timing
+
+	mu      sync.Mutex
+	ruling  uint64 // term in which Serve runs; 0: none
+	serving atomic.Int64
+	events  []Event
+}
+
+// network lets tests cut connections between members, by refusing new ones and closing old ones
+// silently: a cut connection's bytes go nowhere.
+type network struct {
+	mu  sync.Mutex
+	cut map[[2]string]bool // from, to (names)
+	all []*net.TCPListener
+}
+
+func (n *network) blocked(from, to string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cut[[2]string{from, to}]
+}
+
+func (n *network) set(from, to string, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[[2]string{from, to}] = cut
+}
+
+// relay forwards a's bytes to b while the way is open and swallows them while it is cut.
+func (n *network) relay(from, to string, target string) netip.AddrPort {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	n.mu.Lock()
+	n.all = append(n.all, ln.(*net.TCPListener))
+	n.mu.Unlock()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go n.carry(c, from, to, target)
+		}
+	}()
+	return netip.MustParseAddrPort(ln.Addr().String())
+}
+
+func (n *network) carry(c net.Conn, from, to, target string) {
+	if n.blocked(from, to) || n.blocked(to, from) { // no handshake gets through; hold it like a lost SYN
+		time.Sleep(400 * time.Millisecond)
+		c.(*net.TCPConn).Close()
+		return
+	}
+	d, err := net.Dial("tcp", target)
+	if err != nil { // refused: pass it on as a reset
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+		return
+	}
+	pipe := func(dst, src net.Conn, a, b string) {
+		buf := make([]byte, 64<<10)
+		for {
+			k, err := src.Read(buf)
+			for n.blocked(a, b) {
+				time.Sleep(5 * time.Millisecond)
+				if err != nil {
+					break
+				}
+			}
+			if k > 0 {
+				if _, werr := dst.Write(buf[:k]); werr != nil {
+					break
+				}
+			}
+			if err != nil {
+				break
+			}
+		}
+		dst.Close()
+		src.Close()
+	}
+	go pipe(d, c, from, to)
+	pipe(c, d, to, from)
+}
+
+func testCert(t *testing.T, name string) (tls.Certificate, string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, _ := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, testPrint(leaf)
+}
+
+func testPrint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
+
+func peerPrint(cs tls.ConnectionState) (string, error) {
+	if len(cs.PeerCertificates) == 0 {
+		return "", errors.New("no certificate")
+	}
+	return testPrint(cs.PeerCertificates[0]), nil
+}
+
+func newNode(t *testing.T, network *network, name string) *node {
+	n := &node{t: t, name: name, dir: filepath.Join(t.TempDir(), name), net: network, timing: testTiming()}
+	if err := os.MkdirAll(n.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n.cert, n.fp = testCert(t, name)
+	n.listen("127.0.0.1:0")
+	n.machine = newMemory()
+	return n
+}
+
+// testTiming leaves room for a machine that runs other tests at the same time.
+func testTiming() Timing {
+	d := DefaultTiming()
+	d.ConnectionWait = 500 * time.Millisecond
+	return d
+}
+
+func (n *node) listen(addr string) {
+	var ln net.Listener
+	var err error
+	for range 100 {
+		if ln, err = net.Listen("tcp", addr); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.addr = netip.MustParseAddrPort(ln.Addr().String())
+	n.port = transport.NewPort(ln, transport.PortConfig{
+		TLS:         &tls.Config{Certificates: []tls.Certificate{n.cert}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13},
+		Fingerprint: peerPrint, Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+func (n *node) log() *slog.Logger {
+	if os.Getenv("POOL_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.name)
+}
+
+func (n *node) open(rec Record) {
+	n.t.Helper()
+	cfg := Config{
+		Dir: n.dir, Record: rec, Port: n.port, Log: n.log(),
+		Dialer: &transport.Dialer{TLS: func(fp string) *tls.Config {
+			return &tls.Config{
+				Certificates: []tls.Certificate{n.cert}, InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
+				VerifyConnection: func(cs tls.ConnectionState) error {
+					if got, err := peerPrint(cs); err != nil || got != fp {
+						return fmt.Errorf("peer has %s, not %s", got, fp)
+					}
+					return nil
+				},
+			}
+		}},
+		Event: func(e Event) { n.mu.Lock(); n.events = append(n.events, e); n.mu.Unlock() },
+		Serve: func(ctx context.Context, r Reign) {
+			n.mu.Lock()
+			n.ruling = r.Term
+			n.mu.Unlock()
+			n.serving.Add(1)
+			<-ctx.Done()
+			n.serving.Add(-1)
+			n.mu.Lock()
+			n.ruling = 0
+			n.mu.Unlock()
+		},
+	}
+	if rec.me().Role != Arbiter {
+		cfg.Machine = n.machine
+	}
+	p, err := Open(cfg)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.pool = p
+}
+
+func (n *node) close() {
+	if n.pool == nil {
+		return
+	}
+	if err := n.pool.Close(); err != nil {
+		n.t.Errorf("close %s: %v", n.name, err)
+	}
+	n.pool = nil
+	n.port.Close()
+}
+
+func (n *node) reopen() {
+	n.t.Helper()
+	rec, err := ReadRecord(n.dir)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.listen(n.addr.String())
+	n.open(rec)
+}
+
+func (n *node) member(role Role, id MemberID) Member {
+	return Member{ID: id, Name: n.name, Role: role, Address: n.addr, Fingerprint: n.fp}
+}
+
+// trio is a formed pool of three in one process.
+type trio struct {
+	t       *testing.T
+	net     *network
+	m, b, a *node
+}
+
+func newTrio(t *testing.T) *trio {
+	t.Helper()
+	net := &network{cut: map[[2]string]bool{}}
+	tr := &trio{t: t, net: net, m: newNode(t, net, "m"), b: newNode(t, net, "b"), a: newNode(t, net, "a")}
+	t.Cleanup(func() {
+		for _, n := range []*node{tr.a, tr.b, tr.m} {
+			n.close()
+		}
+		net.mu.Lock()
+		for _, l := range net.all {
+			l.Close()
+		}
+		net.mu.Unlock()
+	})
+	rec, err := Create(tr.m.dir, tr.m.member(Standalone, ""), tr.m.timing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.m.open(rec)
+	tr.wait("standalone Primary", func() bool { return tr.m.pool.State().Status == Alone })
+	rec.Incarnation, rec.Phase = NewID(), PhaseForming
+	me := tr.m.member(Master, rec.Self)
+	bm, am := tr.b.member(Backup, MemberID(NewID())), tr.a.member(Arbiter, MemberID(NewID()))
+	// Each member gets its own record, in which the others' addresses lead through a relay that
+	// can be cut.
+	via := func(self *node, m Member, to *node) Member {
+		if self != to {
+			m.Address = net.relay(self.name, to.name, to.addr.String())
+		}
+		return m
+	}
+	for _, n := range []*node{tr.b, tr.a, tr.m} {
+		r := rec
+		r.Members = []Member{via(n, me, tr.m), via(n, bm, tr.b), via(n, am, tr.a)}
+		switch n {
+		case tr.m:
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			if err := tr.m.pool.Form(ctx, r, func(s Step) { t.Log(s.Text) }); err != nil {
+				t.Fatal(err)
+			}
+		case tr.b:
+			r.Self = bm.ID
+			if err := Join(n.dir, r); err != nil {
+				t.Fatal(err)
+			}
+			n.open(r)
+		case tr.a:
+			r.Self = am.ID
+			if err := Join(n.dir, r); err != nil {
+				t.Fatal(err)
+			}
+			n.open(r)
+		}
+	}
+	tr.wait("protected everywhere", func() bool {
+		for _, n := range []*node{tr.m, tr.b, tr.a} {
+			if n.pool.State().Health != Protected {
+				return false
+			}
+		}
+		return tr.m.pool.State().Status == Primary
+	})
+	return tr
+}
+
+func (tr *trio) wait(what string, ok func() bool) {
+	tr.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			for _, n := range []*node{tr.m, tr.b, tr.a} {
+				if n.pool != nil {
+					s := n.pool.State()
+					tr.t.Logf("%s: %v %v term %d last %v reasons %v sick %q phase %v", n.name, s.Status, s.Health, s.Term, s.Last, s.Reasons, s.Sick, s.Record.Phase)
+				}
+			}
+			tr.t.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
+func write(n *node, text string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := n.pool.Apply(ctx, []byte(text))
+	return err
+}
+
+// memory is a Machine in memory whose image is its whole content.
+type memory struct {
+	mu      sync.Mutex
+	pos     Position
+	conf    []byte
+	confAt  uint64
+	rows    [][]byte
+	hash    [32]byte
+	digests map[uint64]string
+	hang    chan struct{} // Apply blocks while this is open
+	fail    error
+}
+
+func newMemory() *memory { return &memory{digests: map[uint64]string{}} }
+
+func (m *memory) Apply(ctx context.Context, batch []Entry) ([]any, error) {
+	m.mu.Lock()
+	hang, fail := m.hang, m.fail
+	m.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if fail != nil {
+		return nil, fail
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]any, len(batch))
+	for i, e := range batch {
+		if e.Index <= m.pos.Index {
+			continue
+		}
+		if e.Configuration != nil {
+			m.conf, m.confAt = bytes.Clone(e.Configuration), e.Index
+		} else {
+			m.rows = append(m.rows, bytes.Clone(e.Data))
+			m.hash = sha256.Sum256(append(m.hash[:], e.Data...))
+			out[i] = len(m.rows)
+		}
+		m.pos = Position{e.Term, e.Index}
+		m.digests[e.Index] = hex.EncodeToString(m.hash[:])
+	}
+	return out, nil
+}
+
+func (m *memory) texts() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string]int{}
+	for _, r := range m.rows {
+		out[string(r)]++
+	}
+	return out
+}
+
+func (m *memory) Applied() Position { m.mu.Lock(); defer m.mu.Unlock(); return m.pos }
+
+func (m *memory) Sync(context.Context) error { return nil }
+
+func (m *memory) Digest() (uint64, string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pos.Index, m.digests[m.pos.Index]
+}
+
+func (m *memory) DigestAt(i uint64) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.digests[i]
+	return s, ok
+}
+
+type image struct {
+	*bytes.Reader
+	pos    Position
+	conf   []byte
+	confAt uint64
+}
+
+func (i image) Close() error                    { return nil }
+func (i image) Position() Position              { return i.pos }
+func (i image) Configuration() ([]byte, uint64) { return i.conf, i.confAt }
+
+func (m *memory) View(context.Context) (Image, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var b bytes.Buffer
+	head := make([]byte, 24+32)
+	binary.BigEndian.PutUint64(head, m.pos.Term)
+	binary.BigEndian.PutUint64(head[8:], m.pos.Index)
+	binary.BigEndian.PutUint64(head[16:], m.confAt)
+	copy(head[24:], m.hash[:])
+	b.Write(head)
+	for _, r := range append([][]byte{m.conf}, m.rows...) {
+		var l [4]byte
+		binary.BigEndian.PutUint32(l[:], uint32(len(r)))
+		b.Write(l[:])
+		b.Write(r)
+	}
+	return image{bytes.NewReader(b.Bytes()), m.pos, m.conf, m.confAt}, nil
+}
+
+type receiver struct {
+	bytes.Buffer
+	m *memory
+}
+
+func (m *memory) Receive(context.Context) (Receiver, error) { return &receiver{m: m}, nil }
+
+func (r *receiver) Commit(context.Context) error { return nil }
+func (r *receiver) Abort() error                 { return nil }
+
+func (r *receiver) Install(context.Context) error {
+	b := r.Bytes()
+	m := r.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pos = Position{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+	m.confAt = binary.BigEndian.Uint64(b[16:])
+	copy(m.hash[:], b[24:])
+	b = b[56:]
+	m.rows = nil
+	for first := true; len(b) > 0; first = false {
+		n := binary.BigEndian.Uint32(b)
+		row := bytes.Clone(b[4 : 4+n])
+		b = b[4+n:]
+		if first {
+			m.conf = row
+		} else {
+			m.rows = append(m.rows, row)
+		}
+	}
+	m.digests = map[uint64]string{m.pos.Index: hex.EncodeToString(m.hash[:])}
+	return nil
+}
+
+var _ io.Reader = image{}

@@ -1,0 +1,114 @@
+package pool
+
+import (
+	"sort"
+	"sync"
+	"time"
+)
+
+// forever is the end of a lease that nobody else can contest: that of a pool of one.
+const forever = Instant(1<<63 - 1)
+
+// lease is the Primary's right. It is counted from when the question was sent, not from when the
+// answer came, so that a late answer renews nothing. It is safe for concurrent use; reading it
+// takes a lock and no system call.
+type lease struct {
+	mu      sync.Mutex
+	term    uint64
+	length  time.Duration
+	need    int // answers needed from other voters; 0: this node alone is the quorum
+	voters  map[MemberID]bool
+	sent    map[MemberID]Instant // when the last question was sent that was answered with consent
+	changed func()
+}
+
+func newLease(length time.Duration, changed func()) *lease {
+	return &lease{length: length, need: unset, voters: map[MemberID]bool{}, sent: map[MemberID]Instant{}, changed: changed}
+}
+
+// begin starts a term in which this node leads and forgets all earlier consent.
+func (l *lease) begin(term uint64) {
+	l.mu.Lock()
+	if term != l.term {
+		l.term = term
+		clear(l.sent)
+	}
+	l.mu.Unlock()
+	l.changed()
+}
+
+// end takes the right away at once.
+func (l *lease) end() {
+	l.mu.Lock()
+	l.term = 0
+	clear(l.sent)
+	l.mu.Unlock()
+	l.changed()
+}
+
+// voting sets who votes beside this node.
+func (l *lease) voting(others []MemberID) {
+	l.mu.Lock()
+	same := len(others) == len(l.voters) && l.need != unset
+	for _, v := range others {
+		same = same && l.voters[v]
+	}
+	if !same {
+		clear(l.voters)
+		for _, v := range others {
+			l.voters[v] = true
+		}
+		l.need = (len(others) + 1) / 2 // a majority of the others and this node, less this node
+	}
+	l.mu.Unlock()
+	if !same {
+		l.changed()
+	}
+}
+
+// unset is the need of a lease whose voters are not known yet: it cannot be met.
+const unset = 1 << 30
+
+// consent records that a voter granted what was asked at t in term.
+func (l *lease) consent(from MemberID, term uint64, t Instant) {
+	l.mu.Lock()
+	ok := term == l.term && term != 0 && t > l.sent[from]
+	if ok {
+		l.sent[from] = t
+	}
+	l.mu.Unlock()
+	if ok {
+		l.changed()
+	}
+}
+
+// until returns the end of the right in the present term; 0: there is none.
+func (l *lease) until() Instant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == 0 {
+		return 0
+	}
+	if l.need == 0 {
+		return forever
+	}
+	var at []Instant
+	for id, t := range l.sent {
+		if l.voters[id] {
+			at = append(at, t)
+		}
+	}
+	if len(at) < l.need {
+		return 0
+	}
+	sort.Slice(at, func(i, j int) bool { return at[i] > at[j] })
+	return at[l.need-1].Add(l.length)
+}
+
+// fresh tells whether one voter's own answers still support the lease.
+func (l *lease) fresh(id MemberID, now Instant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, ok := l.sent[id]
+	return ok && l.term != 0 && now < t.Add(l.length)
+}

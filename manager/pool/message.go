@@ -1,0 +1,119 @@
+package pool
+
+import "time"
+
+// linkMessage is one frame on a link; exactly one field is set.
+type linkMessage struct {
+	Beat    *beat    `json:"b,omitempty"`
+	Answer  *answer  `json:"a,omitempty"`
+	Release *release `json:"r,omitempty"`
+	Ask     *ask     `json:"q,omitempty"`
+	Verdict *verdict `json:"v,omitempty"`
+}
+
+// beat is a heartbeat. With Lead the sender leads in Term and asks for a lease.
+type beat struct {
+	Seq    uint64 `json:"n"`
+	Term   uint64 `json:"t"`
+	Lead   bool   `json:"l,omitempty"`
+	Report report `json:"r"`
+	// Farewell is the SHA-256 of the secret that the sender's guard gives away once the sender's
+	// process is dead and the VIP gone.
+	Farewell string `json:"f,omitempty"`
+	View     *View  `json:"v,omitempty"`
+}
+
+// answer goes back on the same link at once, off the disk path.
+type answer struct {
+	Seq     uint64 `json:"n"`
+	Term    uint64 `json:"t"`
+	Granted bool   `json:"g,omitempty"`
+	// Stale says that the asker's log ends before where it once was: its store was lost or
+	// rolled back, and it must not vote until it has caught up.
+	Stale bool `json:"s,omitempty"`
+}
+
+// release says that the sender no longer is Primary in Term and names who may follow.
+type release struct {
+	Term uint64   `json:"t"`
+	To   MemberID `json:"to,omitempty"`
+	Why  string   `json:"w,omitempty"`
+}
+
+// ask is a Manager's question to the third member: is that leader dead for you too?
+type ask struct {
+	Seq    uint64   `json:"n"`
+	Leader MemberID `json:"l"`
+	Term   uint64   `json:"t"`
+}
+
+// verdict answers an ask. With Dead the sender's vote is free.
+type verdict struct {
+	Seq  uint64   `json:"n"`
+	Dead bool     `json:"d"`
+	Why  string   `json:"w"`
+	Last Position `json:"p"` // the end of the sender's log
+}
+
+// report is what a member says of itself in every heartbeat.
+type report struct {
+	Status  Status   `json:"s"`
+	Last    Position `json:"p"`           // end of its log
+	Applied uint64   `json:"x,omitempty"` // stored in its database
+	Disk    string   `json:"k,omitempty"` // why its disk is not healthy; empty: it is
+	// Hears is, by member, how long ago it heard it, in ms; -1 never, first path and second.
+	Hears       map[MemberID][2]int64 `json:"h,omitempty"`
+	Digest      string                `json:"d,omitempty"`
+	DigestAt    uint64                `json:"da,omitempty"`
+	Maintenance bool                  `json:"m,omitempty"` // votes, but takes no Primary
+	WallMS      int64                 `json:"w,omitempty"` // its wall clock
+	CommitUS    int64                 `json:"c,omitempty"` // smoothed time of a write to its disk
+	Version     string                `json:"ver,omitempty"`
+	Name        string                `json:"nm,omitempty"`
+}
+
+// View is the leader's picture of the pool, handed to all so that it reads the same everywhere.
+type View struct {
+	Term       uint64         `json:"term"`
+	Primary    MemberID       `json:"primary,omitempty"`
+	Health     Health         `json:"health"`
+	Members    []MemberView   `json:"members"`
+	Reasons    []Reason       `json:"reasons,omitempty"` // why a failover would not succeed now
+	Changeover *Changeover    `json:"changeover,omitempty"`
+	Extra      map[string]any `json:"extra,omitempty"` // facts the composer wants on every page
+}
+
+// MemberView is one row of a View.
+type MemberView struct {
+	ID     MemberID `json:"id"`
+	Status Status   `json:"status"`
+	InStep bool     `json:"in_step"`
+	Behind uint64   `json:"behind"`
+}
+
+// Reason says why something is not safe now.
+type Reason struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// Changeover is the account of one change of Primary. Times in ms count from the moment that the
+// old Primary was last heard (takeover) or asked to leave (hand over); -1: not yet.
+type Changeover struct {
+	Kind        string    `json:"kind"` // takeover, hand_over, take_back, start
+	Cause       string    `json:"cause"`
+	At          time.Time `json:"at"`
+	Term        uint64    `json:"term"`
+	From        string    `json:"from"` // member name
+	To          string    `json:"to"`
+	DetectedMS  float64   `json:"detected_ms"`
+	ElectedMS   float64   `json:"elected_ms"`
+	VIPMS       float64   `json:"vip_ms"`
+	FirstWrite  float64   `json:"first_write_ms"`
+	FirstUnit   float64   `json:"first_unit_ms"`
+	AllUnits    float64   `json:"all_units_ms"`
+	Lost        int64     `json:"lost"`
+	StoredTwice int64     `json:"stored_twice"`
+
+	Began Instant `json:"-"`
+}

@@ -1,0 +1,308 @@
+package pool
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"redundancypool/manager/pool/transport"
+)
+
+// The causes with which being Primary ends, besides ErrClosed.
+var (
+	ErrLeaseOver  = errors.New("the lease ran out: no other member has answered in time")
+	ErrDeposed    = errors.New("another member leads in a newer term")
+	ErrHandOver   = errors.New("handing over")
+	ErrSick       = errors.New("this Manager cannot write")
+	errNotPrimary = errors.New("this Manager is not Primary")
+)
+
+// reign is one extent of being Primary, from here.
+type reign struct {
+	term   uint64
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	secret [32]byte
+	hash   string
+}
+
+// pumpNotify keeps Raft's own main loop from ever waiting for us.
+func (p *Pool) pumpNotify() {
+	for {
+		select {
+		case lead := <-p.notify:
+			if !lead {
+				p.lease.end()
+				p.trans.EndTerm()
+				p.endReign(ErrDeposed, false)
+			}
+			p.kicks.wake()
+			p.wake()
+		case <-p.gone:
+			// Raft's last words must not block it.
+			for {
+				select {
+				case <-p.notify:
+				case <-time.After(time.Second):
+					return
+				}
+			}
+		}
+	}
+}
+
+// reigns makes this node Primary whenever it may be, and waits for each reign to end.
+func (p *Pool) reigns(ctx context.Context) {
+	for ctx.Err() == nil {
+		wake := p.woken()
+		if p.raft.State() != raft.Leader || p.electable() != nil {
+			p.setStatus(Online)
+			if !sleepOr(ctx, wake, 50*time.Millisecond) {
+				return
+			}
+			continue
+		}
+		term := p.raft.CurrentTerm()
+		if err := p.ascend(ctx, term); err != nil {
+			if ctx.Err() == nil {
+				p.log.Warn("leads but cannot be Primary yet", "term", term, "error", err)
+			}
+			if !sleepOr(ctx, p.woken(), p.timing.HeartbeatPeriod) {
+				return
+			}
+			continue
+		}
+		p.rule(ctx, term)
+	}
+}
+
+// ascend gathers everything that being Primary in term needs: the lease and a committed barrier.
+func (p *Pool) ascend(ctx context.Context, term uint64) error {
+	elected := Now()
+	p.lease.voting(p.otherVoters())
+	p.lease.begin(term)
+	p.gate.Begin(term, p.raft.LastIndex())
+	p.kicks.wake() // ask for the lease at once
+	ctx, cancel := context.WithTimeout(ctx, 4*p.timing.Detect())
+	defer cancel()
+	if err := await(ctx, p.raft.Barrier(4*p.timing.Detect())); err != nil {
+		return fmt.Errorf("commit a barrier: %w", err)
+	}
+	for {
+		wake := p.woken()
+		if p.raft.State() != raft.Leader || p.raft.CurrentTerm() != term {
+			return ErrDeposed
+		}
+		if Now() < p.lease.until() {
+			break
+		}
+		if !sleepOr(ctx, wake, 5*time.Millisecond) {
+			return fmt.Errorf("obtain the lease: %w", context.Cause(ctx))
+		}
+	}
+	p.beginChangeover(term, elected)
+	return nil
+}
+
+// rule runs Serve until the right ends, whatever ends it.
+func (p *Pool) rule(ctx context.Context, term uint64) {
+	rctx, cancel := context.WithCancelCause(ctx)
+	r := &reign{term: term, cancel: cancel, done: make(chan struct{})}
+	_, _ = rand.Read(r.secret[:])
+	sum := sha256.Sum256(r.secret[:])
+	r.hash = hex.EncodeToString(sum[:])
+	p.mu.Lock()
+	p.reign, p.heardLead = r, true
+	var heirs []string
+	for _, m := range p.record.Members {
+		if m.ID != p.self {
+			heirs = append(heirs, m.Address.String())
+		}
+	}
+	var c Changeover
+	if p.changeover != nil {
+		c = *p.changeover
+	}
+	p.mu.Unlock()
+	p.kicks.wake() // the hash of the farewell goes out before the VIP is taken
+	p.setStatus(Primary)
+	p.event(Event{Code: "became_primary", Severity: "info", Term: term, From: Online, To: Primary, Cause: c.Cause})
+
+	p.wg.Go(func() { p.guardReign(rctx, r) })
+	if p.cfg.Canary != nil {
+		p.wg.Go(func() { p.canary(rctx, r) })
+	}
+	p.cfg.Serve(rctx, Reign{
+		Term: term, Until: p.rightUntil, Heirs: heirs,
+		Farewell: transport.FarewellMessage(r.secret[:]), Changeover: c,
+	})
+	cancel(errors.New("serving ended by itself"))
+	p.setStatus(Online)
+	cause := context.Cause(rctx)
+	p.mu.Lock()
+	if p.reign == r {
+		p.reign = nil
+	}
+	p.mu.Unlock()
+	close(r.done)
+	p.event(Event{Code: "primary_ended", Severity: "warning", Term: term, From: Primary, To: Online, Cause: cause.Error()})
+	if errors.Is(cause, ErrSick) {
+		p.mu.Lock()
+		p.sickness, p.sickAt = cause.Error(), Now()
+		p.mu.Unlock()
+		// The log may hang, so leadership cannot be transferred: free the voters instead.
+		p.releaseAll(term, "", cause.Error())
+		p.trans.EndTerm()
+	}
+}
+
+// rightUntil is the end of the lease, or 0 once the reign has been ended for another reason.
+func (p *Pool) rightUntil() Instant {
+	p.mu.Lock()
+	ended := p.status != Primary
+	p.mu.Unlock()
+	if ended {
+		return 0
+	}
+	return p.lease.until()
+}
+
+// guardReign ends the reign at the very end of the lease.
+func (p *Pool) guardReign(ctx context.Context, r *reign) {
+	for ctx.Err() == nil {
+		wake := p.woken()
+		if p.raft.CurrentTerm() != r.term || p.raft.State() != raft.Leader {
+			r.cancel(ErrDeposed)
+			break
+		}
+		p.lease.voting(p.otherVoters())
+		left := p.lease.until().Sub(Now())
+		if left <= 0 {
+			r.cancel(ErrLeaseOver)
+			break
+		}
+		if err := p.watch.sick(); err != nil {
+			r.cancel(fmt.Errorf("%w: %w", ErrSick, err))
+			break
+		}
+		if err := p.electable(); err != nil {
+			r.cancel(fmt.Errorf("%w: %w", ErrHandOver, err))
+			break
+		}
+		if !sleepOr(ctx, wake, min(left, p.timing.HeartbeatPeriod)) {
+			break
+		}
+	}
+	if ctx.Err() != nil { // nothing may be believed from here on, however long Serve takes to lay down
+		p.setStatus(Online)
+	}
+}
+
+// canary writes through the whole path, so that an idle Primary finds out too that it cannot.
+func (p *Pool) canary(ctx context.Context, r *reign) {
+	period := max(p.timing.DiskTimeout/2, 100*time.Millisecond)
+	limit := max(3*p.timing.DiskTimeout, 2*p.timing.HoldTimeout+p.timing.DiskTimeout)
+	for {
+		if !sleep(ctx, period) {
+			return
+		}
+		cctx, cancel := context.WithTimeout(ctx, limit)
+		err := p.cfg.Canary(cctx)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			p.log.Error("canary write failed", "error", err)
+			r.cancel(fmt.Errorf("%w: canary: %w", ErrSick, err))
+			return
+		}
+	}
+}
+
+// endReign ends being Primary with a cause; with wait it returns when Serve has returned.
+func (p *Pool) endReign(cause error, wait bool) {
+	p.mu.Lock()
+	r := p.reign
+	p.mu.Unlock()
+	if r == nil {
+		return
+	}
+	r.cancel(cause)
+	if wait {
+		<-r.done
+	}
+}
+
+// releaseAll frees the others' votes from this node's lease.
+func (p *Pool) releaseAll(term uint64, to MemberID, why string) {
+	p.lease.end()
+	for _, m := range p.Record().Members {
+		if m.ID != p.self {
+			p.tell(m.ID, linkMessage{Release: &release{Term: term, To: to, Why: why}})
+		}
+	}
+}
+
+func (p *Pool) otherVoters() []MemberID {
+	f := p.raft.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	var out []MemberID
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter && MemberID(s.ID) != p.self {
+			out = append(out, MemberID(s.ID))
+		}
+	}
+	return out
+}
+
+func (p *Pool) setStatus(s Status) {
+	p.mu.Lock()
+	old := p.status
+	p.status, p.term = s, p.raft.CurrentTerm()
+	p.mu.Unlock()
+	if old != s {
+		p.kicks.wake()
+		p.wake()
+	}
+}
+
+// beginChangeover opens the account of this change of Primary.
+func (p *Pool) beginChangeover(term uint64, elected Instant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changeover != nil && p.changeover.Term == term && p.changeover.To == p.name(p.self) {
+		return
+	}
+	c := &Changeover{
+		Kind: "start", Cause: "elected", At: time.Now(), Term: term, To: p.name(p.self), Began: elected,
+		VIPMS: -1, FirstWrite: -1, FirstUnit: -1, AllUnits: -1,
+	}
+	if k := p.cause; k.kind != "" && k.term < term && Since(k.detected) < 10*time.Second {
+		c.Kind, c.Cause, c.From, c.Began = k.kind, k.why, p.name(k.from), k.began
+		c.DetectedMS = ms(k.detected.Sub(k.began))
+	} else if prev := p.view.Primary; prev != "" && prev != p.self {
+		c.Kind, c.Cause, c.From = "takeover", "elected by timeout", p.name(prev)
+	}
+	c.ElectedMS = ms(elected.Sub(c.Began))
+	p.cause = takeoverCause{}
+	p.changeover = c
+}
+
+// Note lets the composer fill in its part of the present changeover, under the lock.
+func (p *Pool) Note(term uint64, f func(*Changeover)) {
+	p.mu.Lock()
+	if c := p.changeover; c != nil && c.Term == term {
+		f(c)
+	}
+	p.mu.Unlock()
+	p.wake()
+}

@@ -1,0 +1,235 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"redundancypool/manager/pool/transport"
+)
+
+// rules answers the transport's questions for this member.
+type rules struct{ p *Pool }
+
+func (r rules) SelfIsArbiter() bool             { return r.p.arbiter() }
+func (r rules) IsArbiter(id raft.ServerID) bool { return r.p.isArbiter(MemberID(id)) }
+func (r rules) Voted(id raft.ServerID)          {}
+
+// MayCampaign implements transport.Rules. A member whose own vote is promised to another does
+// not stand: its own vote would be half of a majority.
+func (r rules) MayCampaign(term uint64, real bool) error {
+	p := r.p
+	if err := p.electable(); err != nil {
+		return err
+	}
+	if err := p.courtesy(); err != nil {
+		return err
+	}
+	return p.promise.vote(p.self, term, real)
+}
+
+// MayVote implements transport.Rules.
+func (r rules) MayVote(candidate raft.ServerID, term uint64, real bool) error {
+	if err := r.p.remembers(); err != nil {
+		return err
+	}
+	return r.p.promise.vote(MemberID(candidate), term, real)
+}
+
+// electable returns why this Manager must not become Primary now, or nil.
+func (p *Pool) electable() error {
+	if err := p.watch.sick(); err != nil {
+		return err
+	}
+	if err := p.remembers(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.maintenance:
+		return errors.New("this Manager is in maintenance: it votes but takes no Primary")
+	case p.sickness != "":
+		return errors.New(p.sickness)
+	case p.handing:
+		return errors.New("this Manager is handing Primary over")
+	}
+	return nil
+}
+
+// remembers returns an error while another member knows this one's log to have been longer.
+func (p *Pool) remembers() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, s := range p.stale {
+		if s {
+			return fmt.Errorf("this member's log ends before where %s has seen it: its store was lost or rolled back, and it does not vote until it has caught up", p.name(id))
+		}
+	}
+	return nil
+}
+
+// staleLocked compares what a member says its log is with what is known of it.
+func (p *Pool) staleLocked(id MemberID, now Position) bool {
+	high := p.record.Highest[id]
+	if now.Before(high) {
+		return true
+	}
+	if high.Before(now) {
+		if p.record.Highest == nil {
+			p.record.Highest = map[MemberID]Position{}
+		}
+		p.record.Highest[id] = now
+		p.recordDirty = true
+	}
+	return false
+}
+
+func (p *Pool) noteStaleLocked(by MemberID, stale bool) {
+	if p.stale[by] != stale {
+		p.stale[by] = stale
+		p.log.Warn("another member compared this one's log with what it knows of it", "by", p.name(by), "rolled back", stale)
+	}
+}
+
+// courtesy lets the Master stand first after a cold start of both: until ConnectionWait is over
+// the Backup does not stand while its Master is alive, knows as much and nobody leads yet.
+func (p *Pool) courtesy() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heardLead || p.record.me().Role != Backup || Since(p.started) > p.timing.ConnectionWait {
+		return nil
+	}
+	m, ok := p.record.ByRole(Master)
+	if !ok {
+		return nil
+	}
+	pr := p.peers[m.ID]
+	if pr == nil || Since(pr.lastHeard()) > p.timing.Detect() || pr.report.Disk != "" || pr.report.Maintenance {
+		return nil
+	}
+	return fmt.Errorf("connection wait time: leaving the first candidacy to %s", m.Name)
+}
+
+// admit decides who may open a Raft connection or a link to this member.
+func (p *Pool) admit(h transport.Hello, fingerprint string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, ok := p.record.Member(MemberID(h.From))
+	switch {
+	case h.Incarnation != p.record.Incarnation:
+		return transport.Refuse("incarnation", "pool %s has been formed anew since: this member belongs to an earlier forming; reset it and let it join", short(h.Pool))
+	case !ok:
+		return transport.Refuse("not_a_member", "%s is not a member of pool %s", short(h.From), short(h.Pool))
+	case m.Fingerprint != fingerprint:
+		return transport.Refuse("fingerprint", "the certificate of %s changed: its fingerprint is %s, approved is %s; approve it again if that is right", m.Name, short(fingerprint), short(m.Fingerprint))
+	case h.To != string(p.self):
+		return transport.Refuse("wrong_member", "this is member %s, not %s: an address is used twice", short(string(p.self)), short(h.To))
+	case h.Kind == transport.KindRaft && m.Role == Arbiter:
+		return transport.Refuse("arbiter", "an Arbiter sends no Raft messages")
+	}
+	return nil
+}
+
+func short(s string) string { return s[:min(12, len(s))] }
+
+// syncPeers starts and stops links so that there is one per member and path of the record.
+func (p *Pool) syncPeers() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, stop := range p.linkStops {
+		if _, ok := p.record.Member(id); !ok {
+			stop()
+			delete(p.linkStops, id)
+		}
+	}
+	for _, m := range p.record.Members {
+		if m.ID == p.self || p.linkStops[m.ID] != nil {
+			continue
+		}
+		if p.peers[m.ID] == nil {
+			p.peers[m.ID] = &peer{id: m.ID, in: map[*linkConn]int{}, asked: map[uint64]chan verdict{}}
+		}
+		ctx, stop := context.WithCancel(p.ctx)
+		p.linkStops[m.ID] = stop
+		for path := range paths {
+			if m.addr(path).IsValid() {
+				p.wg.Go(func() { p.keepLink(ctx, m.ID, path) })
+			}
+		}
+	}
+	if p.gate != nil {
+		p.gate.NoPeer(!p.hasOtherManagerLocked())
+	}
+}
+
+func (p *Pool) hasOtherManagerLocked() bool {
+	for _, m := range p.record.Members {
+		if m.ID != p.self && m.Role != Arbiter {
+			return true
+		}
+	}
+	return false
+}
+
+// logWriter turns the Raft library's lines into records of our own log.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	line := strings.TrimSpace(string(b))
+	level := slog.LevelInfo
+	if strings.HasPrefix(line, "[ERROR]") {
+		level = slog.LevelWarn // the library's errors are mostly a peer that is away
+	}
+	w.log.Log(context.Background(), level, "raft: "+line)
+	return len(b), nil
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// nowhere is the transport of a member that is only being founded: it has a name and no network.
+type nowhere MemberID
+
+func (nowhere) Consumer() <-chan raft.RPC       { return nil }
+func (n nowhere) LocalAddr() raft.ServerAddress { return raft.ServerAddress(n) }
+func (nowhere) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+func (nowhere) AppendEntries(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error {
+	return raft.ErrTransportShutdown
+}
+func (nowhere) RequestVote(raft.ServerID, raft.ServerAddress, *raft.RequestVoteRequest, *raft.RequestVoteResponse) error {
+	return raft.ErrTransportShutdown
+}
+func (nowhere) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, io.Reader) error {
+	return raft.ErrTransportShutdown
+}
+func (nowhere) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []byte { return []byte(a) }
+func (nowhere) DecodePeer(b []byte) raft.ServerAddress                  { return raft.ServerAddress(b) }
+func (nowhere) SetHeartbeatHandler(func(raft.RPC))                      {}
+func (nowhere) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	return raft.ErrTransportShutdown
+}
+
+// await waits for a Raft future no longer than ctx: some futures of the library never resolve.
+func await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// ms returns a duration in milliseconds for people.
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

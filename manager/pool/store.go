@@ -1,0 +1,147 @@
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// store is the Raft log and the votes on this node's disk, in raft-boltdb. Every write is timed,
+// because the library never replaces a leader whose disk hangs.
+type store struct {
+	*raftboltdb.BoltStore
+	watch *watch
+	gone  <-chan struct{} // closed once nothing of this member can reach another one any more
+}
+
+const storeFile = "raft.db"
+
+// openStore opens the Raft store in dir. A second process on the same folder is an error after a
+// second, not a wait for ever.
+func openStore(dir string, w *watch, gone <-chan struct{}) (*store, error) {
+	path := filepath.Join(dir, storeFile)
+	b, err := raftboltdb.New(raftboltdb.Options{
+		Path:                    path,
+		MsgpackUseNewTimeFormat: true,
+		BoltOptions: &bbolt.Options{
+			NoFreelistSync: true, // after truncation an append is some 20 times cheaper
+			FreelistType:   bbolt.FreelistMapType,
+			Timeout:        time.Second,
+		},
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("store %s of the Raft log is in use: another process runs on this data folder; stop it first", path)
+	case err != nil:
+		return nil, fmt.Errorf("store %s of the Raft log cannot be opened (%w): if the file is damaged, remove this member from the pool and let it join anew; the others have the data", path, err)
+	}
+	return &store{BoltStore: b, watch: w, gone: gone}, nil
+}
+
+func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+func (s *store) StoreLogs(ls []*raft.Log) error {
+	done := s.watch.begin("log")
+	err := s.BoltStore.StoreLogs(ls)
+	done(err)
+	return err
+}
+
+func (s *store) Set(k, v []byte) error {
+	return s.vote(func() error { return s.BoltStore.Set(k, v) })
+}
+
+func (s *store) SetUint64(k []byte, v uint64) error {
+	return s.vote(func() error { return s.BoltStore.SetUint64(k, v) })
+}
+
+// vote stores a term or a vote, trying until the disk takes it: the library ends the process when
+// this fails, and a full disk must not end a Manager. Nothing is answered meanwhile, and once the
+// transport is closed nothing can be.
+func (s *store) vote(write func() error) error {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		done := s.watch.begin("votes")
+		err := write()
+		done(err)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.gone:
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// watch knows which writes to this node's disk are under way and since when. Health means: a
+// write gets through within the limit, and the last one did not fail.
+type watch struct {
+	now   func() Instant
+	limit time.Duration
+
+	mu      sync.Mutex
+	seq     int
+	pending map[int]op
+	failed  map[string]error // by kind, until one of that kind succeeds
+	took    time.Duration    // smoothed duration of a write
+}
+
+type op struct {
+	kind  string
+	since Instant
+}
+
+func newWatch(now func() Instant, limit time.Duration) *watch {
+	return &watch{now: now, limit: limit, pending: map[int]op{}, failed: map[string]error{}}
+}
+
+// begin notes that a write of that kind has started; call what it returns with its outcome.
+func (w *watch) begin(kind string) func(error) {
+	w.mu.Lock()
+	w.seq++
+	n, start := w.seq, w.now()
+	w.pending[n] = op{kind, start}
+	w.mu.Unlock()
+	return func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.pending, n)
+		w.took += (w.now().Sub(start) - w.took) / 8
+		if err != nil {
+			w.failed[kind] = err
+		} else {
+			delete(w.failed, kind)
+		}
+	}
+}
+
+// sick returns why this node's disk cannot be trusted with being Primary, or nil.
+func (w *watch) sick() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for kind, err := range w.failed {
+		return fmt.Errorf("disk: writing the %s failed: %w", kind, err)
+	}
+	now := w.now()
+	for _, o := range w.pending {
+		if d := now.Sub(o.since); d > w.limit {
+			return fmt.Errorf("disk: a write to the %s has been under way for %v, more than %v", o.kind, d.Round(time.Millisecond), w.limit)
+		}
+	}
+	return nil
+}
+
+// commitTime returns the smoothed duration of this node's writes.
+func (w *watch) commitTime() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.took
+}

@@ -1,0 +1,254 @@
+package transport
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// GateState says whether the Arbiter may get ahead of the other Manager.
+type GateState uint8
+
+// The states of a Gate.
+const (
+	// GateShut: an entry goes to the Arbiter only once the other Manager has it. What is
+	// acknowledged then has two copies.
+	GateShut GateState = iota
+	// GateOpen: the other Manager is away; entries are acknowledged with one copy only.
+	GateOpen
+)
+
+func (s GateState) String() string {
+	if s == GateOpen {
+		return "open"
+	}
+	return "shut"
+}
+
+// GateConfig are the limits of a Gate.
+type GateConfig struct {
+	// Silence is how long the other Manager may give no good answer before the Gate may open.
+	Silence time.Duration
+	// MaxHold is how long one entry is held at most while the other Manager answers but does
+	// not store.
+	MaxHold time.Duration
+	// Settle is how many good answers in a row, with nothing behind, shut an open Gate.
+	Settle int
+	// BackOff keeps the Gate open at least this long after it opened because of MaxHold.
+	BackOff time.Duration
+	// ArbiterFresh tells whether the Arbiter's own answers keep the lease valid. The Gate never
+	// opens otherwise: a Primary that hears nobody would feed the Arbiter past the other Manager
+	// and leave a pool that one fault has stopped.
+	ArbiterFresh func() bool
+	// Changed, if set, is called without locks whenever State or InStep may have changed.
+	Changed func()
+}
+
+// Gate delays entries to the Arbiter behind the other Manager's acknowledgement. It only ever
+// delays, so Raft's safety is untouched; what it adds is that the Manager that is in step can
+// always be elected. It is safe for concurrent use.
+type Gate struct {
+	cfg GateConfig
+
+	mu       sync.Mutex
+	term     uint64
+	state    GateState
+	match    uint64 // what the other Manager is known to have stored, this term
+	sent     uint64 // the highest index that the Arbiter may have, this term
+	last     uint64 // the highest index seen on its way to either
+	good     time.Time
+	goodRun  int
+	openedAt time.Time
+	backOff  time.Duration
+	down     bool // the other Manager's process is known to be dead
+	away     bool // no other Manager at all: a pool that is being left
+	wake     chan struct{}
+}
+
+// NewGate returns a shut Gate.
+func NewGate(cfg GateConfig) *Gate {
+	return &Gate{cfg: cfg, wake: make(chan struct{}), backOff: cfg.BackOff}
+}
+
+// Begin starts a term in which this node leads; lastIndex is the last index of its own log,
+// which the Arbiter may have already.
+func (g *Gate) Begin(term, lastIndex uint64) {
+	g.mu.Lock()
+	if term > g.term {
+		g.beginLocked(term, lastIndex)
+	} else if term == g.term {
+		g.sent = max(g.sent, lastIndex)
+		g.last = max(g.last, lastIndex)
+	}
+	g.mu.Unlock()
+	g.changed()
+}
+
+func (g *Gate) beginLocked(term, lastIndex uint64) {
+	g.term, g.state, g.match = term, GateShut, 0
+	g.sent, g.last = lastIndex, lastIndex
+	g.good, g.goodRun, g.openedAt = time.Now(), 0, time.Time{}
+	g.broadcastLocked()
+}
+
+// PeerDown reports that the other Manager's process is dead, PeerUp that it is back.
+func (g *Gate) PeerDown() { g.set(func() { g.down, g.goodRun = true, 0 }) }
+
+// PeerUp clears PeerDown. Only a new connection from the peer's process may report it: a late
+// answer of the dead process must not.
+func (g *Gate) PeerUp() { g.set(func() { g.down = false }) }
+
+// NoPeer says that there is no other Manager to wait for (away true), or that there is again.
+func (g *Gate) NoPeer(away bool) { g.set(func() { g.away = away }) }
+
+func (g *Gate) set(f func()) {
+	g.mu.Lock()
+	f()
+	g.broadcastLocked()
+	g.mu.Unlock()
+	g.changed()
+}
+
+// Ack records that the other Manager has stored everything up to index in that term.
+func (g *Gate) Ack(term, index uint64) {
+	g.mu.Lock()
+	if term < g.term {
+		g.mu.Unlock()
+		return
+	}
+	if term > g.term {
+		g.beginLocked(term, index)
+	}
+	g.good = time.Now()
+	moved := false
+	if index > 0 { // 0: a heartbeat, which says nothing about the log
+		moved = index > g.match
+		g.match = max(g.match, index)
+		g.last = max(g.last, index)
+		if g.match >= g.sent && g.match >= g.last {
+			g.goodRun++
+		} else if g.state == GateOpen && g.match+uint64(g.cfg.Settle) < g.sent {
+			g.goodRun = 0
+		}
+	}
+	shut := g.state == GateOpen && !g.down && !g.away && g.goodRun >= g.cfg.Settle &&
+		time.Since(g.openedAt) >= g.backOff
+	if shut {
+		// From here on nothing more goes to the Arbiter; InStep waits for match to pass sent.
+		g.state = GateShut
+	}
+	if moved || shut {
+		g.broadcastLocked()
+	}
+	g.mu.Unlock()
+	if moved || shut {
+		g.changed()
+	}
+}
+
+// Wait blocks until entries first..last of term may go to the Arbiter and returns the last one
+// that may, at least first. It counts them as sent. It returns 0 when ctx ended or the term did.
+func (g *Gate) Wait(ctx context.Context, term, first, last uint64) uint64 {
+	var hold *time.Timer
+	start := time.Now()
+	for {
+		g.mu.Lock()
+		if term > g.term {
+			g.beginLocked(term, last)
+		}
+		g.last = max(g.last, last)
+		if term < g.term {
+			g.mu.Unlock()
+			return 0
+		}
+		if g.state == GateShut && g.match < first && g.mayOpenLocked(start) {
+			g.openLocked()
+			defer g.changed()
+		}
+		if allowed := g.allowedLocked(first, last); allowed > 0 {
+			g.sent = max(g.sent, allowed)
+			g.mu.Unlock()
+			return allowed
+		}
+		wake := g.wake
+		g.mu.Unlock()
+
+		if hold == nil {
+			hold = time.NewTimer(gatePoll)
+			defer hold.Stop()
+		} else {
+			hold.Reset(gatePoll)
+		}
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-wake:
+		case <-hold.C:
+		}
+	}
+}
+
+// gatePoll is how often a held entry looks whether the Gate may open by time alone.
+const gatePoll = 5 * time.Millisecond
+
+func (g *Gate) allowedLocked(first, last uint64) uint64 {
+	if g.state == GateOpen {
+		return last
+	}
+	if g.match >= first {
+		return min(g.match, last)
+	}
+	return 0
+}
+
+func (g *Gate) mayOpenLocked(heldSince time.Time) bool {
+	if g.cfg.ArbiterFresh != nil && !g.cfg.ArbiterFresh() {
+		return false
+	}
+	return g.down || g.away ||
+		time.Since(g.good) > g.cfg.Silence ||
+		time.Since(heldSince) > g.cfg.MaxHold
+}
+
+func (g *Gate) openLocked() {
+	g.state, g.goodRun = GateOpen, 0
+	if !g.down && time.Since(g.good) <= g.cfg.Silence && !g.openedAt.IsZero() && time.Since(g.openedAt) < 10*g.backOff {
+		g.backOff = min(2*g.backOff, time.Minute) // alive but slow, again: do not flap
+	} else {
+		g.backOff = g.cfg.BackOff
+	}
+	g.openedAt = time.Now()
+	g.broadcastLocked()
+}
+
+// GateView is what a Gate knows.
+type GateView struct {
+	State  GateState
+	InStep bool   // shut, and the other Manager has all that the Arbiter may have
+	Match  uint64 // the other Manager's last known index in this term; 0: not heard yet
+	Term   uint64
+}
+
+// View returns the present view for the term; for another term it is not in step.
+func (g *Gate) View(term uint64) GateView {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if term != g.term {
+		return GateView{State: g.state, Term: g.term}
+	}
+	return GateView{
+		State: g.state, Match: g.match, Term: g.term,
+		InStep: g.state == GateShut && !g.down && !g.away && g.match >= g.sent && g.match > 0 && time.Since(g.good) <= g.cfg.Silence,
+	}
+}
+
+func (g *Gate) broadcastLocked() {
+	close(g.wake)
+	g.wake = make(chan struct{})
+}
+
+func (g *Gate) changed() {
+	if g.cfg.Changed != nil {
+		g.cfg.Changed()
+	}
+}

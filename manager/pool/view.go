@@ -1,0 +1,449 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"redundancypool/manager/pool/transport"
+)
+
+// beat builds this member's next heartbeat.
+func (p *Pool) beat(seq uint64) beat {
+	term := p.raft.CurrentTerm()
+	b := beat{Seq: seq, Term: term, Report: p.reportNow()}
+	p.lease.mu.Lock()
+	b.Lead = p.lease.term == term && term != 0
+	p.lease.mu.Unlock()
+	b.Lead = b.Lead && p.raft.State() == raft.Leader
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b.Lead && p.reign != nil && p.reign.term == term {
+		b.Farewell = p.reign.hash
+	}
+	if b.Lead && p.view.Term == term {
+		v := p.view
+		b.View = &v
+	}
+	return b
+}
+
+func (p *Pool) reportNow() report {
+	last := p.lastPosition()
+	r := report{Last: last, WallMS: time.Now().UnixMilli(), CommitUS: p.watch.commitTime().Microseconds(), Version: p.cfg.Version, Hears: map[MemberID][2]int64{}}
+	if err := p.watch.sick(); err != nil {
+		r.Disk = err.Error()
+	}
+	r.Applied = p.raft.AppliedIndex()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.Status, r.Maintenance = p.status, p.maintenance
+	if p.sickness != "" && r.Disk == "" {
+		r.Disk = p.sickness
+	}
+	r.Digest, r.DigestAt = p.digest.sum, p.digest.index
+	for id, pr := range p.peers {
+		r.Hears[id] = [2]int64{age(pr.heard[0]), age(pr.heard[1])}
+	}
+	return r
+}
+
+// age is how long ago an Instant was, in ms; -1: never.
+func age(i Instant) int64 {
+	if i == 0 {
+		return -1
+	}
+	return Since(i).Milliseconds()
+}
+
+// housekeep keeps the view, the record on disk, the digest comparison and the taking back.
+func (p *Pool) housekeep(ctx context.Context) {
+	saved := Now()
+	for ctx.Err() == nil {
+		wake := p.woken()
+		p.refresh()
+		if Since(saved) > 5*time.Second {
+			p.saveRecord()
+			saved = Now()
+		}
+		if !sleepOr(ctx, wake, 100*time.Millisecond) {
+			return
+		}
+		if !sleep(ctx, 5*time.Millisecond) { // many small changes make one refresh
+			return
+		}
+	}
+}
+
+func (p *Pool) saveRecord() {
+	p.mu.Lock()
+	rec, dirty := p.record, p.recordDirty
+	p.recordDirty = false
+	high := make(map[MemberID]Position, len(rec.Highest))
+	for k, v := range rec.Highest {
+		high[k] = v
+	}
+	p.mu.Unlock()
+	if high[rec.Self] != p.lastPosition() {
+		high[rec.Self] = p.lastPosition()
+		dirty = true
+	}
+	if !dirty {
+		return
+	}
+	rec.Highest = high
+	if err := WriteRecord(p.cfg.Dir, rec); err != nil {
+		p.log.Warn("cannot save pool record", "error", err)
+		p.mu.Lock()
+		p.recordDirty = true
+		p.mu.Unlock()
+	}
+}
+
+// refresh recomputes what this member knows; the leader's result is handed to all.
+func (p *Pool) refresh() {
+	p.checkDigest()
+	p.settle()
+	leads := p.raft.State() == raft.Leader
+	p.mu.Lock()
+	if p.sickness != "" && Since(p.sickAt) > max(2*time.Second, 2*p.timing.DiskTimeout) && p.watch.sick() == nil {
+		p.log.Info("healthy again", "was", p.sickness)
+		p.sickness = ""
+		defer p.wake()
+	}
+	p.mu.Unlock()
+	if leads {
+		v := p.compute()
+		p.mu.Lock()
+		old := p.view
+		p.view, p.viewAt = v, Now()
+		p.mu.Unlock()
+		if old.Health != v.Health {
+			p.event(Event{Code: "health", Severity: healthSeverity(v.Health), Term: v.Term, Cause: fmt.Sprintf("%v to %v", old.Health, v.Health), Details: map[string]any{"reasons": v.Reasons}})
+			p.kicks.wake()
+		}
+		p.takeBack(v)
+	}
+}
+
+func healthSeverity(h Health) string {
+	switch h {
+	case Failure:
+		return "error"
+	case Degraded:
+		return "warning"
+	}
+	return "info"
+}
+
+// compute builds the leader's View.
+func (p *Pool) compute() View {
+	term := p.raft.CurrentTerm()
+	voters := map[MemberID]bool{}
+	if f := p.raft.GetConfiguration(); f.Error() == nil {
+		for _, s := range f.Configuration().Servers {
+			voters[MemberID(s.ID)] = s.Suffrage == raft.Voter
+		}
+	}
+	last := p.raft.LastIndex()
+	gate := p.gate.View(term)
+	obstacles := p.Obstacles()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := View{Term: term, Extra: p.extra}
+	if p.changeover != nil {
+		c := *p.changeover
+		v.Changeover = &c
+	} else {
+		v.Changeover = p.view.Changeover
+	}
+	if p.status == Primary {
+		v.Primary = p.self
+	}
+	reachable, votersSeen := 0, 0
+	for _, m := range p.record.Members {
+		row := MemberView{ID: m.ID, InStep: true}
+		switch {
+		case m.ID == p.self:
+			row.Status = p.status
+			reachable++
+			votersSeen++
+		default:
+			pr := p.peers[m.ID]
+			row.Status = p.peerStatusLocked(pr)
+			if row.Status != Unreachable && row.Status != Unknown {
+				reachable++
+				if voters[m.ID] {
+					votersSeen++
+				}
+			}
+			if m.Role == Arbiter {
+				row.InStep = row.Status == Online
+				break
+			}
+			row.InStep = gate.InStep && voters[m.ID] && !p.digest.differs
+			if at := max(gate.Match, pr.report.Last.Index); at < last {
+				row.Behind = last - at
+			}
+			if gate.InStep {
+				row.Behind = last - min(last, gate.Match)
+			}
+		}
+		v.Members = append(v.Members, row)
+	}
+	v.Reasons = obstacles
+	switch {
+	case len(p.record.Members) == 1:
+		v.Health = HealthStandalone
+	case p.record.Phase != PhaseEffective:
+		v.Health = HealthForming
+	case p.status != Primary:
+		v.Health = Failure
+	case reachable == 3 && votersSeen == 3 && len(obstacles) == 0:
+		v.Health = Protected
+	default:
+		v.Health = Degraded
+	}
+	return v
+}
+
+// peerStatusLocked is the peer's status as this member sees it.
+func (p *Pool) peerStatusLocked(pr *peer) Status {
+	switch {
+	case pr == nil || pr.lastHeard() == 0:
+		return Unknown
+	case Since(pr.lastHeard()) > p.timing.Detect() || pr.gone():
+		return Unreachable
+	case pr.reported == 0:
+		return Unknown
+	}
+	return pr.report.Status
+}
+
+// Obstacles are the reasons why a failover to the other Manager would not succeed now; none: it
+// would. Only the leader can know.
+func (p *Pool) Obstacles() []Reason {
+	other, ok := p.otherManager()
+	if !ok {
+		return []Reason{{"standalone", "no redundancy is configured: there is no other Manager"}}
+	}
+	if p.raft.State() != raft.Leader {
+		return []Reason{{"not_leading", "this Manager does not lead, so it cannot tell"}}
+	}
+	term := p.raft.CurrentTerm()
+	gate := p.gate.View(term)
+	last := p.raft.LastIndex()
+	var out []Reason
+	add := func(code, format string, args ...any) { out = append(out, Reason{code, fmt.Sprintf(format, args...)}) }
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pr := p.peers[other.ID]
+	switch st := p.peerStatusLocked(pr); {
+	case p.record.Phase != PhaseEffective:
+		add("forming", "the pool is still being formed")
+	case st == Unreachable || st == Unknown:
+		add(other.Role.String()+"_unreachable", "%s is not reachable at %v", other.Name, other.Address)
+	case pr.report.Disk != "":
+		add(other.Role.String()+"_disk", "%s cannot write: %s", other.Name, pr.report.Disk)
+	case pr.report.Maintenance:
+		add(other.Role.String()+"_maintenance", "%s is in maintenance and takes no Primary", other.Name)
+	case !gate.InStep:
+		behind := uint64(0)
+		if gate.Match < last {
+			behind = last - gate.Match
+		}
+		add(other.Role.String()+"_behind", "%s is not in step (%d entries behind, copies: %s)", other.Name, behind, copies(gate))
+	}
+	if p.digest.differs {
+		add("digest_differs", "the databases of the two Managers differ at entry %d: re-synchronise %s", p.digest.at, other.Name)
+	}
+	if m, ok := p.record.ByRole(Arbiter); ok {
+		if st := p.peerStatusLocked(p.peers[m.ID]); st == Unreachable || st == Unknown {
+			add("arbiter_unreachable", "%s is not reachable at %v: nobody could confirm the takeover", m.Name, m.Address)
+		}
+	}
+	return out
+}
+
+func copies(g transport.GateView) string {
+	if g.State == transport.GateOpen {
+		return "one"
+	}
+	return "two, catching up"
+}
+
+// takeBack hands Primary back to the Master once it has been up and in step for long enough.
+func (p *Pool) takeBack(v View) {
+	p.mu.Lock()
+	due := false
+	if p.record.Active && p.record.me().Role == Backup && v.Health == Protected && p.status == Primary && !p.handing {
+		if p.stable == 0 {
+			p.stable = Now()
+		}
+		due = Since(p.stable) > max(p.timing.StabilityDelay, p.backOff)
+	} else {
+		p.stable = 0
+	}
+	if due {
+		p.stable = 0
+		// Each take back doubles the wait for the next one, up to an hour: a flapping Master
+		// must not interrupt the site again and again. A quiet hour resets it.
+		p.backOff = min(time.Hour, max(2*p.backOff, 2*p.timing.StabilityDelay))
+	}
+	p.mu.Unlock()
+	if due {
+		p.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+			defer cancel()
+			if err := p.HandOver(ctx, "the Master takes Primary back", func(s string) { p.log.Info("take back", "step", s) }); err != nil {
+				p.log.Warn("take back failed", "error", err)
+			}
+		})
+	}
+}
+
+// digestCheck compares the two databases, at an index that both have a digest of.
+type digestCheck struct {
+	index   uint64
+	sum     string
+	differs bool
+	at      uint64
+}
+
+func (p *Pool) checkDigest() {
+	if p.cfg.Machine == nil {
+		return
+	}
+	index, sum := p.cfg.Machine.Digest()
+	other, ok := p.otherManager()
+	p.mu.Lock()
+	p.digest.index, p.digest.sum = index, sum
+	var theirs report
+	if pr := p.peers[other.ID]; ok && pr != nil {
+		theirs = pr.report
+	}
+	p.mu.Unlock()
+	if theirs.Digest == "" {
+		return
+	}
+	mine, known := p.cfg.Machine.DigestAt(theirs.DigestAt)
+	if !known {
+		return
+	}
+	p.mu.Lock()
+	was := p.digest.differs
+	p.digest.differs, p.digest.at = mine != theirs.Digest, theirs.DigestAt
+	differs := p.digest.differs
+	p.mu.Unlock()
+	if differs && !was {
+		p.event(Event{Code: "digest_differs", Severity: "error", Member: other.ID, Cause: fmt.Sprintf("databases differ at entry %d: %s here, %s there", theirs.DigestAt, short(mine), short(theirs.Digest))})
+	}
+}
+
+// State is what a member knows, for pages, the API and the command line.
+type State struct {
+	Role     Role
+	Status   Status
+	Health   Health
+	Term     uint64
+	Record   Record
+	Primary  MemberID
+	Members  []MemberState
+	Reasons  []Reason
+	Change   *Changeover
+	Last     Position
+	Applied  uint64
+	Sick     string
+	Extra    map[string]any
+	ViewAge  time.Duration // of the leader's picture; negative: none yet
+	Handing  bool
+	Archived bool
+}
+
+// MemberState is one row of a State.
+type MemberState struct {
+	Member
+	Status   Status
+	Heard    time.Duration // ago; negative: never
+	InStep   bool
+	Behind   uint64
+	RTT      time.Duration
+	Failure  string // what the last attempt to connect came to; empty: connected
+	ClockOff time.Duration
+	Commit   time.Duration
+	Hears    map[MemberID][2]int64
+	Disk     string
+	Version  string
+}
+
+// State returns the present picture. It never blocks on disk or network.
+func (p *Pool) State() State {
+	last := p.lastPosition()
+	sick := p.electable()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := State{
+		Role: p.record.me().Role, Status: p.status, Term: p.raft.CurrentTerm(), Record: p.record,
+		Last: last, Applied: p.raft.AppliedIndex(), Handing: p.handing, ViewAge: -1,
+	}
+	if sick != nil {
+		s.Sick = sick.Error()
+	}
+	switch {
+	case s.Status == Primary && len(p.record.Members) == 1:
+		s.Status = Alone
+	case s.Status == Primary:
+	case p.record.Phase == PhaseForming:
+		s.Status = Configuring
+	}
+	fresh := p.viewAt != 0 && Since(p.viewAt) < 4*p.timing.Detect()
+	s.Health, s.Change = p.view.Health, p.view.Changeover
+	if p.viewAt != 0 {
+		s.ViewAge = Since(p.viewAt)
+	}
+	if fresh {
+		s.Reasons, s.Primary, s.Extra = p.view.Reasons, p.view.Primary, p.view.Extra
+	} else {
+		s.Health = Failure
+		s.Reasons = []Reason{{"no_primary", "this member hears no Primary"}}
+		switch {
+		case len(p.record.Members) == 1:
+			s.Health = HealthStandalone
+		case p.record.Phase != PhaseEffective:
+			s.Health = HealthForming
+		}
+	}
+	rows := map[MemberID]MemberView{}
+	for _, r := range p.view.Members {
+		rows[r.ID] = r
+	}
+	for _, m := range p.record.Members {
+		row := MemberState{Member: m, InStep: rows[m.ID].InStep && fresh, Behind: rows[m.ID].Behind}
+		if m.ID == p.self {
+			row.Status, row.Heard, row.Commit, row.Version = s.Status, 0, p.watch.commitTime(), p.cfg.Version
+		} else if pr := p.peers[m.ID]; pr != nil {
+			row.Status = p.peerStatusLocked(pr)
+			row.Heard, row.RTT, row.Failure, row.ClockOff = -1, pr.rtt, pr.failure, pr.wallOff
+			if h := pr.lastHeard(); h != 0 {
+				row.Heard = Since(h)
+			}
+			row.Commit, row.Hears = time.Duration(pr.report.CommitUS)*time.Microsecond, pr.report.Hears
+			row.Disk, row.Version = pr.report.Disk, pr.report.Version
+		}
+		s.Members = append(s.Members, row)
+	}
+	return s
+}
+
+// Changed returns a channel that is closed at the next change of anything in State; take it
+// before State, so that no change is missed.
+func (p *Pool) Changed() <-chan struct{} { return p.woken() }
+
+// SetExtra gives facts of the composer's to every member's pages; only the leader's are spread.
+func (p *Pool) SetExtra(extra map[string]any) {
+	p.mu.Lock()
+	p.extra = extra
+	p.mu.Unlock()
+}
