@@ -1,0 +1,153 @@
+package database
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+	"modernc.org/sqlite"
+)
+
+// scratchOptions are for a file that nobody else has open and that counts only once it is
+// complete and synced by us: no journal on the disk, no sync in between.
+const scratchOptions = "_dqs=0&_pragma=journal_mode(MEMORY)&_pragma=synchronous(OFF)&_pragma=temp_store(MEMORY)"
+
+// Save writes a consistent copy of the content to file: units with the hashes of their
+// secrets, users without their password hashes (nobody can log in with it), no private keys,
+// nothing of what was deleted before. It is complete and synced when it gets its name.
+// An existing file is refused (fs.ErrExist) unless overwrite is set. Apply goes on meanwhile;
+// the folder of file needs room for the content twice.
+func (s *Store) Save(ctx context.Context, file string, overwrite bool) error {
+	if !overwrite {
+		if _, err := os.Lstat(file); err == nil {
+			return fmt.Errorf("save database: %s: %w: choose another name", file, fs.ErrExist)
+		}
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
+	if err != nil {
+		return fmt.Errorf("save database: %w", osError(err))
+	}
+	defer func() {
+		for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+			_ = os.Remove(tmp.Name() + suffix) // renamed by now, or worth nothing
+		}
+	}()
+	if err := s.saveTo(ctx, tmp); err != nil {
+		return fmt.Errorf("save database to %s: %w", file, err)
+	}
+	if err := publishFile(tmp.Name(), file, overwrite); err != nil {
+		return fmt.Errorf("save database to %s: %w", file, err)
+	}
+	return nil
+}
+
+func (s *Store) saveTo(ctx context.Context, tmp *os.File) error {
+	if err := s.copyView(ctx, tmp); err != nil {
+		return err
+	}
+	if err := stripLogins(ctx, tmp.Name()); err != nil {
+		return classify(err)
+	}
+	return osError(syncFile(tmp.Name()))
+}
+
+// copyView writes a view to tmp and closes it.
+func (s *Store) copyView(ctx context.Context, tmp *os.File) (err error) {
+	defer func() { err = errors.Join(err, tmp.Close()) }()
+	v, err := s.View(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	w := bufio.NewWriterSize(tmp, 1<<20)
+	if _, err := io.Copy(w, contextReader{ctx, v}); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// contextReader ends a copy with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(b)
+}
+
+// stripLogins removes the password hashes, and with VACUUM all traces of deleted rows.
+func stripLogins(ctx context.Context, path string) (err error) {
+	db, err := openScratch(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	p, err := readPosition(ctx, db)
+	if err != nil {
+		return err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT name, hash FROM secret_user")
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		var name, hash string
+		if err := rows.Scan(&name, &hash); err != nil {
+			return firstError(err, rows.Close())
+		}
+		p.digest.sub(rowUserSecret(nil, name, hash))
+	}
+	if err := firstError(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	sum := p.digest.bytes()
+	if _, err := db.ExecContext(ctx, "UPDATE state SET digest = ?", sum[:]); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "DELETE FROM secret_user; VACUUM")
+	return err
+}
+
+// openScratch opens a file with one connection.
+func openScratch(path string) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn(path, scratchOptions))
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+// publishFile gives tmp its name, without displacing another file unless told to.
+func publishFile(tmp, file string, overwrite bool) error {
+	var err error
+	if overwrite {
+		err = os.Rename(tmp, file)
+	} else {
+		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, file, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system without it
+			if err = os.Link(tmp, file); err == nil {
+				err = os.Remove(tmp)
+			}
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: choose another name", err)
+	}
+	if err != nil {
+		return osError(err)
+	}
+	return osError(syncDir(filepath.Dir(file)))
+}
