@@ -89,7 +89,7 @@ func (c *runCmd) run(ctx context.Context, in io.Reader, out, errs io.Writer) (er
 	var wg sync.WaitGroup
 	failures := make([]error, len(units))
 	for i, u := range units {
-		wg.Go(func() { failures[i] = c.one(work, u, in) })
+		wg.Go(func() { failures[i] = c.one(ctx, work, u, in) })
 	}
 	wg.Wait()
 	sum := rec.summary(units)
@@ -144,8 +144,9 @@ func (c *runCmd) open(file string, rec *records, log *slog.Logger) (*unit, error
 	return u, nil
 }
 
-// one feeds and serves a unit until its source or ctx ends, then gives the rest its time.
-func (c *runCmd) one(ctx context.Context, u *unit, in io.Reader) error {
+// one feeds and serves a unit until its source or ctx, a child of signalled, ends; then it gives
+// the rest its time.
+func (c *runCmd) one(signalled, ctx context.Context, u *unit, in io.Reader) error {
 	serve, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
@@ -170,7 +171,11 @@ func (c *runCmd) one(ctx context.Context, u *unit, in io.Reader) error {
 	case e := <-ended: // only without autoconnect
 		return c.left(u, e)
 	}
-	limit, cancel := context.WithTimeout(serve, c.Drain)
+	wait := c.Drain
+	if signalled.Err() != nil && c.Spool != "" {
+		wait = min(wait, time.Second) // whoever stops us is in a hurry, and nothing gets lost
+	}
+	limit, cancel := context.WithTimeout(serve, wait)
 	defer cancel()
 	flushed := make(chan int, 1)
 	go func() { flushed <- u.agent.Flush(limit) }()
