@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Right is the permission to hold the address.
@@ -42,7 +44,7 @@ func (k *Keeper) Acquire(ctx context.Context, r Right) (*Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("acquire %v: %w", k.address, err)
 	}
-	if err := l.prepare(ctx); err != nil {
+	if err := l.prepare(l.preparing); err != nil {
 		l.abandon(err)
 		return nil, fmt.Errorf("acquire %v on %s: %w", k.address, k.ifaceName, err)
 	}
@@ -73,6 +75,7 @@ func (k *Keeper) newLease(ctx context.Context, r Right) (*Lease, error) {
 				held: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}), release: make(chan struct{}),
 				poked: make(chan struct{}, 1), announce: make(chan struct{}, 1), reports: make(chan guardReport, 64),
 				strangers: defence{interval: DefendInterval}, peers: defence{interval: peerDefendInterval}}
+			l.preparing, l.stopPreparing = context.WithCancelCause(ctx)
 			k.lease = l
 			k.mu.Unlock()
 			return l, nil
@@ -121,6 +124,8 @@ func (l *Lease) probe(ctx context.Context) error {
 		asked := time.Now()
 		owner, err := probeOnce(ctx, l.wire, l.ifi.HardwareAddr, l.k.cfg.ProbeWait)
 		switch {
+		case errors.Is(err, unix.ENETDOWN):
+			return fmt.Errorf("%w: %w", ErrLinkDown, err)
 		case err != nil:
 			return err
 		case owner == nil || Now() >= limit:

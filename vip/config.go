@@ -63,8 +63,8 @@ type Config struct {
 	// GuardMargin is how long before the end of the right the guard acts.
 	GuardMargin time.Duration
 
-	// Log may be nil. Event, if set, is called for each Event from goroutines of the Keeper,
-	// one call at a time; it must not block and must not call the Keeper.
+	// Log may be nil. Event, if set, is called for each Event in order, by one goroutine of the
+	// Keeper; it may take its time, but not call Close.
 	Log   *slog.Logger
 	Event func(Event)
 }

@@ -11,11 +11,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // fenceCheck is how often the nftables tables are looked for: other tools flush whole rulesets.
 const fenceCheck = 5 * time.Second
+
+// eventQueue is how many events wait for a slow Config.Event before some are dropped.
+const eventQueue = 64
 
 // linkLocalWait is how long Open waits for a link-local address that the kernel still checks
 // for duplicates, about 1-2 s after the interface has come up.
@@ -32,9 +36,10 @@ type Keeper struct {
 	stop      chan struct{}
 	checks    sync.WaitGroup
 
-	eventMu sync.Mutex // one call of cfg.Event at a time
-	hostMu  sync.Mutex // orders the uses of host
-	host    *host
+	events chan Event
+	told   chan struct{} // closed when the last event has been delivered
+	hostMu sync.Mutex    // orders the uses of host
+	host   *host
 
 	mu           sync.Mutex
 	closed       bool
@@ -61,6 +66,8 @@ type State struct {
 	// Bound: a Lease holds the address now, since Since.
 	Bound bool
 	Since time.Time
+	// LinkUp: the interface is there, up and has a carrier; without it nothing can be acquired.
+	LinkUp bool
 	// GuardPID is 0 while there is no guard.
 	GuardPID int
 	// Fenced: the kernel stops the address's packets within Config.FenceTimeout when manager and
@@ -91,13 +98,15 @@ func Open(ctx context.Context, c Config) (*Keeper, error) {
 	if err := checkPermission(); err != nil {
 		return nil, err
 	}
-	k := &Keeper{cfg: c, log: c.Log, address: c.Address.Addr(), ifaceName: name, stop: make(chan struct{})}
+	k := &Keeper{cfg: c, log: c.Log, address: c.Address.Addr(), ifaceName: name, stop: make(chan struct{}),
+		events: make(chan Event, eventQueue), told: make(chan struct{})}
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
 	}
 	if k.host, err = openHost(false); err != nil {
 		return nil, err
 	}
+	go k.tell()
 	if err := k.start(ctx, local); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
@@ -181,14 +190,20 @@ func (k *Keeper) Close() error {
 	defer k.hostMu.Unlock()
 	k.host.fence.remove(k.address)
 	k.host.close()
+	close(k.events) // whoever sent has ended
+	<-k.told
 	return errors.Join(errs...)
 }
 
 // State returns the present state.
 func (k *Keeper) State() State {
+	up := false
+	if link, err := netlink.LinkByName(k.ifaceName); err == nil {
+		up = linkUp(link.Attrs())
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := State{Address: k.cfg.Address, Interface: k.ifaceName, MAC: k.ifi.HardwareAddr, Fenced: k.fenced, LastConflict: k.lastConflict}
+	s := State{Address: k.cfg.Address, Interface: k.ifaceName, MAC: k.ifi.HardwareAddr, LinkUp: up, Fenced: k.fenced, LastConflict: k.lastConflict}
 	if k.lease != nil {
 		s.Bound, s.Since = k.lease.holding()
 	}
@@ -273,7 +288,8 @@ func (k *Keeper) installFence(ifi *net.Interface) {
 	}
 }
 
-// checkFence puts the rules back when another tool has flushed the ruleset.
+// checkFence puts the rules back when another tool has flushed the ruleset, or when the
+// interface was made anew.
 func (k *Keeper) checkFence() {
 	t := time.NewTicker(fenceCheck)
 	defer t.Stop()
@@ -284,6 +300,9 @@ func (k *Keeper) checkFence() {
 		case <-t.C:
 			if !k.State().Bound { // while it is, the guard notices, and a look would be in its way
 				k.mendFence()
+				if err := k.attach(); err != nil { // the interface may have been made anew
+					k.log.Debug("interface cannot be used", "interface", k.ifaceName, "error", err)
+				}
 			}
 		}
 	}
@@ -340,15 +359,25 @@ func (k *Keeper) deliver(g *guardProcess, r report) {
 	}
 }
 
+// event logs e and queues it for the owner, so that a callback that takes its time, or asks the
+// Keeper something, stops nothing here.
 func (k *Keeper) event(e Event) {
 	e.At = time.Now()
 	k.log.Info("virtual address event", "kind", string(e.Kind), "address", k.address, "mac", e.MAC.String(), "text", e.Text)
-	if k.cfg.Event == nil {
-		return
+	select {
+	case k.events <- e:
+	default:
+		k.log.Warn("virtual address event was not delivered: too many are waiting", "kind", string(e.Kind))
 	}
-	k.eventMu.Lock()
-	defer k.eventMu.Unlock()
-	k.cfg.Event(e)
+}
+
+func (k *Keeper) tell() {
+	defer close(k.told)
+	for e := range k.events {
+		if k.cfg.Event != nil {
+			k.cfg.Event(e)
+		}
+	}
 }
 
 func (k *Keeper) noteConflict(mac net.HardwareAddr, peer bool) {

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -29,11 +30,15 @@ type Lease struct {
 	ifi   net.Interface
 	bind  binding
 
-	held     chan struct{} // closed when the address is bound and announced for the first time
-	done     chan struct{} // closed when it is decided that it is lost or released
-	gone     chan struct{} // closed when it is removed
-	release  chan struct{} // closed by Release
-	once     sync.Once     // closes release
+	held    chan struct{} // closed when the address is bound and announced for the first time
+	done    chan struct{} // closed when it is decided that it is lost or released
+	gone    chan struct{} // closed when it is removed
+	release chan struct{} // closed by Release
+	once    sync.Once     // closes release
+	// preparing ends when ctx of Acquire does, or by Release.
+	preparing     context.Context
+	stopPreparing context.CancelCauseFunc
+
 	poked    chan struct{} // look at guard, link and address again
 	announce chan struct{}
 	reports  chan guardReport
@@ -46,12 +51,13 @@ type Lease struct {
 	// The rest belongs to run.
 	guard      *guardProcess
 	bound      bool
-	retried    bool    // the rules were mended and the hold ordered again
-	unguarded  Instant // since when no guard is known to hold; 0: one does
-	missing    Instant // since when the address is missing; 0: it is there
-	sent       Instant // the deadline last sent
+	retried    bool     // the rules were mended and the hold ordered again
+	looked     Instant  // when renew ran last
+	unguarded  patience // no guard is known to hold
+	missing    patience // the address is not there
+	unanswered patience // the guard owes an answer
+	sent       Instant  // the deadline last sent
 	sentAt     Instant
-	unanswered Instant // since when the guard owes an answer; 0: it does not
 	strangers  defence
 	peers      defence
 	burst      int // announcements done of the present burst
@@ -82,7 +88,10 @@ func (l *Lease) Announce() { notify(l.announce) }
 // it. It returns when the address is gone, and at once if it is gone already; the error is
 // that of the removal.
 func (l *Lease) Release() error {
-	l.once.Do(func() { close(l.release) })
+	l.once.Do(func() {
+		close(l.release)
+		l.stopPreparing(ErrReleased)
+	})
 	<-l.gone
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +136,8 @@ func (l *Lease) run() {
 	defer tick.Stop()
 	l.timer = time.NewTimer(time.Hour)
 	defer l.timer.Stop()
-	l.unguarded = Now()
+	l.looked = Now()
+	l.unguarded.begin()
 	err := l.adopt()
 	for err == nil {
 		select {
@@ -161,9 +171,7 @@ func (l *Lease) adopt() error {
 	if g == l.guard {
 		return nil
 	}
-	if l.unguarded == 0 {
-		l.unguarded = Now()
-	}
+	l.unguarded.begin()
 	if l.guard = g; g == nil {
 		return nil
 	}
@@ -176,7 +184,8 @@ func (l *Lease) orderHold() error {
 		return ErrRightEnded
 	}
 	b := l.bind
-	l.sent, l.sentAt, l.unanswered = until, Now(), 0
+	l.sent, l.sentAt = until, Now()
+	l.unanswered.end()
 	l.order(order{Op: orderHold, Hold: l.id, Until: until, Bind: &b})
 	return nil
 }
@@ -198,26 +207,26 @@ func (l *Lease) renew() error {
 	if now >= l.right.Until() {
 		return ErrRightEnded
 	}
-	if l.unguarded != 0 && now.Sub(l.unguarded) > guardBudget {
-		return fmt.Errorf("%w for %v", ErrGuard, now.Sub(l.unguarded))
+	passed := min(now.Sub(l.looked), 2*l.k.cfg.RenewInterval)
+	l.looked = now
+	if l.unguarded.over(passed) {
+		return fmt.Errorf("%w for %v", ErrGuard, guardBudget)
 	}
-	if l.missing != 0 && now.Sub(l.missing) > guardBudget {
+	if l.missing.over(passed) {
 		return fmt.Errorf("%w: it was removed and cannot be put back", ErrAddress)
 	}
 	if l.guard == nil {
 		return nil
 	}
-	if l.unanswered != 0 && now.Sub(l.unanswered) > guardBudget {
-		l.k.log.Warn("guard does not answer; replacing it", "pid", l.guard.pid(), "silent", now.Sub(l.unanswered))
-		l.unanswered = 0
+	if l.unanswered.over(passed) {
+		l.k.log.Warn("guard does not answer; replacing it", "pid", l.guard.pid(), "silent", guardBudget)
+		l.unanswered.end()
 		l.guard.kill() // the guardian starts another one and wakes this lease
 		return nil
 	}
 	if until := l.deadline(); until != l.sent || now.Sub(l.sentAt) >= pingPeriod {
 		l.sent, l.sentAt = until, now
-		if l.unanswered == 0 {
-			l.unanswered = now
-		}
+		l.unanswered.begin()
 		l.order(order{Op: orderUntil, Hold: l.id, Until: until})
 	}
 	if l.strangers.pending(now) || l.peers.pending(now) {
@@ -247,9 +256,7 @@ func (l *Lease) look() error {
 	if err != nil || there {
 		return nil // an error here is the watch's, not the address's: the guard refreshes anyway
 	}
-	if l.missing == 0 {
-		l.missing = Now()
-	}
+	l.missing.begin()
 	l.order(order{Op: orderRestore, Hold: l.id})
 	return nil
 }
@@ -261,7 +268,8 @@ func (l *Lease) heed(r guardReport) error {
 	}
 	switch r.Op {
 	case reportHeld:
-		l.unguarded, l.retried = 0, false
+		l.unguarded.end()
+		l.retried = false
 		if l.bound {
 			return nil // adopted from a guard that died
 		}
@@ -272,13 +280,13 @@ func (l *Lease) heed(r guardReport) error {
 		l.startBurst()
 		close(l.held)
 	case reportAck:
-		l.unanswered = 0
+		l.unanswered.end()
 		if r.Until != l.sent {
-			l.unanswered = Now()
+			l.unanswered.begin()
 		}
 	case reportRestored:
-		if l.missing != 0 {
-			l.missing = 0
+		if l.missing.waiting {
+			l.missing.end()
 			l.k.event(Event{Kind: EventRestored, Text: "another tool had removed the address; it was put back"})
 			l.startBurst()
 		}
@@ -309,6 +317,7 @@ func (l *Lease) endedByGuard(r guardReport) error {
 
 // end makes the loss known and removes the address.
 func (l *Lease) end(why error) {
+	l.stopPreparing(why)
 	l.mu.Lock()
 	l.err = why
 	l.mu.Unlock()
@@ -346,7 +355,11 @@ func (l *Lease) remove() error {
 				waiting = false
 			case <-t.C:
 				l.guard.kill()
-				<-l.guard.dead
+				t.Reset(releaseBudget) // a process that cannot even be killed is not waited for twice
+				select {
+				case <-l.guard.dead:
+				case <-t.C:
+				}
 				waiting = false
 			}
 		}
@@ -356,6 +369,7 @@ func (l *Lease) remove() error {
 
 // abandon ends a Lease that was never run.
 func (l *Lease) abandon(err error) {
+	l.stopPreparing(err)
 	l.mu.Lock()
 	l.err = err
 	l.mu.Unlock()
