@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 )
@@ -10,12 +11,9 @@ import (
 // clone copies the content of from into to, through View, Incoming and Replace.
 func clone(t testing.TB, from, to *Store) {
 	t.Helper()
-	v, err := from.View(t.Context())
-	if err != nil {
+	if err := copyTo(from, to, false); err != nil {
 		t.Fatal(err)
 	}
-	defer v.Close()
-	receive(t, to, v)
 	if err := to.Replace(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -24,16 +22,29 @@ func clone(t testing.TB, from, to *Store) {
 // receive commits a view as an incoming copy.
 func receive(t testing.TB, to *Store, v *View) {
 	t.Helper()
-	in, err := to.Incoming(t.Context())
-	if err != nil {
+	if err := receiveView(v, to, false); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func receiveView(v *View, to *Store, keepOld bool) error {
+	in, err := to.Incoming(context.Background())
+	if err != nil {
+		return err
 	}
 	if n, err := io.Copy(in, v); err != nil || n != v.Size {
-		t.Fatalf("copied %d of %d bytes, %v", n, v.Size, err)
+		return errors.Join(fmt.Errorf("copied %d of %d bytes, %w", n, v.Size, err), in.Abort())
 	}
-	if err := in.Commit(Copy{Index: v.Index, Term: v.Term, Configuration: v.Configuration, ConfigurationIndex: v.ConfigurationIndex, Size: v.Size, Pool: v.Pool}); err != nil {
-		t.Fatal(err)
+	return in.Commit(Copy{Index: v.Index, Term: v.Term, Configuration: v.Configuration, ConfigurationIndex: v.ConfigurationIndex, Size: v.Size, Pool: v.Pool, KeepOld: keepOld})
+}
+
+// copyTo makes the present content of from a pending copy of to.
+func copyTo(from, to *Store, keepOld bool) error {
+	v, err := from.View(context.Background())
+	if err != nil {
+		return err
 	}
+	return errors.Join(receiveView(v, to, keepOld), v.Close())
 }
 
 // same fails the test unless both have the same position and digest, and rows to match.

@@ -26,16 +26,21 @@ func Encode(c Command) ([]byte, error) {
 	e.uint(c.Sequence)
 	e.int(c.ProposedMS)
 	c.Body.encode(e)
-	e.b = binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b, castagnoli))
-	if len(e.b) > MaxCommandSize {
-		return nil, fmt.Errorf("encode command: %w: %d bytes: at most %d, propose fewer records at once", ErrInvalid, len(e.b), MaxCommandSize)
+	b := e.seal()
+	if len(b) > MaxCommandSize {
+		return nil, fmt.Errorf("encode command: %w: %d bytes: at most %d, propose fewer records at once", ErrInvalid, len(b), MaxCommandSize)
 	}
-	return e.b, nil
+	return b, nil
 }
 
 type encoder struct {
 	b     []byte
 	texts map[string]uint64
+}
+
+// seal appends the checksum.
+func (e *encoder) seal() []byte {
+	return binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b, castagnoli))
 }
 
 func (e *encoder) uint(v uint64) { e.b = binary.AppendUvarint(e.b, v) }
