@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -106,7 +108,8 @@ func TestPublishesStandardInput(t *testing.T) {
 	if code != 0 || errs != "" || !strings.Contains(out, "unit u1: acknowledged 2, waiting 0") {
 		t.Fatalf("exit %d, %q, %q", code, out, errs)
 	}
-	l := d.stored()
+	l := d.stored() // records of one unit may be committed side by side
+	slices.SortFunc(l, func(a, b fieldunit.Telemetry) int { return cmp.Compare(a.Seq, b.Seq) })
 	if len(l) != 2 || l[0].Node != "plc1" || l[0].Readings[0].Value.String() != "21.5" || l[1].Readings[0].Error != 2014 || l[0].Seq+1 != l[1].Seq || l[0].Boot == "" || l[0].SourceMS == 0 {
 		t.Errorf("%+v", l)
 	}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -99,9 +98,9 @@ func New(cfg Config) (*Agent, error) {
 // Run connects and sends until ctx ends, then returns nil. Without Autoconnect in the profile it
 // returns the error that ended the first connection or attempt.
 func (a *Agent) Run(ctx context.Context) error {
-	lost := time.Now()
-	pause := a.t.FastRetry
+	p := pacer{t: &a.t, lost: time.Now()}
 	for ctx.Err() == nil {
+		began, before := time.Now(), a.Stats().Stored
 		established, err := a.once(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -109,18 +108,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		if !a.cfg.Profile.Autoconnect {
 			return err
 		}
-		if established {
-			lost, pause = time.Now(), a.t.FastRetry
-		}
-		switch {
-		case lasting(err):
-			pause = a.t.SlowRetry
-		case time.Since(lost) > a.t.FastFor:
-			pause = min(2*pause, a.t.SlowRetry)
-		}
+		// A connection that ends at once without having stored anything is as good as none.
+		good := established && (a.Stats().Stored > before || time.Since(began) > time.Second)
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause*3/4 + rand.N(pause/2+1)):
+		case <-time.After(jitter(p.next(time.Now(), good, lasting(err)))):
 		}
 	}
 	return nil

@@ -106,7 +106,7 @@ var errReader = errors.New("connection lost")
 // life: a Manager that froze confirms at TCP level but does not answer.
 func (k *link) write(ctx context.Context, read <-chan error) error {
 	t := &k.a.t
-	tick := time.NewTicker(min(t.PingBusy, t.PingIdle))
+	tick := time.NewTicker(max(min(t.PingBusy, t.PingIdle)/2, time.Millisecond))
 	defer tick.Stop()
 	var pos uint64
 	lastPing := time.Now()

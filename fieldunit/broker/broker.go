@@ -40,8 +40,8 @@ var ErrDenied = errors.New("access denied")
 // An error means not known to be stored: the unit is never acknowledged, its connection is
 // closed and it sends again; but an error that wraps ErrRefused ends the message.
 //
-// Record is called concurrently, for one unit too; the order of acknowledgements is kept here.
-// It must return soon after ctx ends, which it does when the Broker closes.
+// Record is called concurrently, for one unit too, so records of one unit may arrive in another
+// order than sent (their Seq tells); the order of acknowledgements is kept here. It must return soon after ctx ends, which it does when the Broker closes.
 type Recorder interface {
 	Record(ctx context.Context, t []fieldunit.Telemetry) error
 }

@@ -54,7 +54,7 @@ func (h *hook) ID() string { return "fieldunit" }
 
 func (h *hook) Provides(what byte) bool {
 	switch what {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablished, mqtt.OnPacketRead, mqtt.OnPublish:
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablished, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish:
 		return true
 	}
 	return false
@@ -168,6 +168,14 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		return pk, packets.ErrRejectPacket
 	}
 	return pk, nil
+}
+
+// OnPacketEncode tells v5 clients the limit that the engine enforces but does not announce.
+func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == 0 {
+		pk.Properties.MaximumPacketSize = maxPacket
+	}
+	return pk
 }
 
 // OnPublish takes one message. It always returns ErrRejectPacket, upon which the engine does
