@@ -113,13 +113,13 @@ func (l *Lease) prepare(ctx context.Context) error {
 
 // probe asks the wire until nobody answers who is to be waited for.
 func (l *Lease) probe(ctx context.Context) error {
-	for len(l.wire.claims()) > 0 {
-		<-l.wire.claims() // heard before now, while nobody listened
-	}
 	limit := Now().Add(l.k.cfg.HeldLimit)
 	for {
 		if l.right.ended() {
 			return ErrRightEnded
+		}
+		for len(l.wire.claims()) > 0 {
+			<-l.wire.claims() // heard before now: an answer to an earlier probe, or an announcement
 		}
 		asked := time.Now()
 		owner, err := probeOnce(ctx, l.wire, l.ifi.HardwareAddr, l.k.cfg.ProbeWait)

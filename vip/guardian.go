@@ -13,8 +13,10 @@ const (
 	guardStart = 5 * time.Second
 	// guardQuit bounds its orderly end.
 	guardQuit = time.Second
-	// respawnPause keeps a guard that cannot start from using up the machine.
-	respawnPause = 20 * time.Millisecond
+	// respawnPause, doubling up to respawnPauseMax, keeps a guard that cannot start from using
+	// up the machine.
+	respawnPause    = 20 * time.Millisecond
+	respawnPauseMax = time.Second
 )
 
 // guardian keeps one guard process running: it starts another one when one ends.
@@ -37,6 +39,7 @@ type guardian struct {
 // ready, or sends its error.
 func (s *guardian) run(first chan<- error) {
 	defer close(s.done)
+	wait := respawnPause
 	for started := false; ; {
 		g, err := startGuard(s.argv, s.deliver)
 		if err == nil {
@@ -50,11 +53,13 @@ func (s *guardian) run(first chan<- error) {
 		}
 		if err != nil {
 			s.log.Error("guard cannot be started", "error", err)
-			if !s.pause() {
+			if !s.pause(wait) {
 				return
 			}
+			wait = min(2*wait, respawnPauseMax)
 			continue
 		}
+		wait = respawnPause
 		s.set(g)
 		if started {
 			s.event(EventGuardRespawned, "the guard process had ended; a new one runs")
@@ -87,8 +92,9 @@ func (s *guardian) awaitReady(g *guardProcess) error {
 	return errGuardSilent(s.argv)
 }
 
-func (s *guardian) pause() bool {
-	t := time.NewTimer(respawnPause)
+// pause waits; it returns false when the guardian shall end.
+func (s *guardian) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -317,6 +319,79 @@ func TestKilledGuardIsReplacedAndTheAddressStays(t *testing.T) {
 			gone := await(t, "address gone after kill -9", soon, func() bool { return !has(t, h, vip4.Addr()) })
 			t.Logf("gone %v after kill -9 of the manager", gone)
 		})
+	}
+}
+
+func TestLeaseEndsWhenTheGuardCannotBeReplaced(t *testing.T) {
+	l := newLab(t)
+	m := l.manager("a", managerSettings{GuardOnce: filepath.Join(t.TempDir(), "started")}).opened()
+	m.do("acquire")
+	if err := unix.Kill(m.guardPID(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if a := m.await("done"); !strings.Contains(a.Err, ErrGuard.Error()) {
+		t.Errorf("lease ended with %q, want %v", a.Err, ErrGuard)
+	}
+	m.do("release") // waits until it is gone
+	if has(t, l.handle("a"), vip4.Addr()) {
+		t.Error("the address is still bound without a guard")
+	}
+	m.command("acquire")
+	if a := m.await("acquire"); !strings.Contains(a.Err, ErrGuard.Error()) {
+		t.Errorf("acquire without a guard: %q, want %v", a.Err, ErrGuard)
+	}
+	m.do("close")
+}
+
+func TestFrozenManagerAndGuardDoNotBringTheAddressBack(t *testing.T) {
+	l := newLab(t)
+	m := l.manager("a", managerSettings{}).opened()
+	m.do("acquire")
+	s := m.do("state").State
+	m.signal(unix.SIGSTOP)
+	if err := unix.Kill(s.GuardPID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	h := l.handle("a")
+	await(t, "address gone by its lifetime", soon, func() bool { return !has(t, h, vip4.Addr()) })
+	// From here on every sight of the address, however short, is one too many.
+	back := make(chan netlink.AddrUpdate, 100)
+	stop := make(chan struct{})
+	if err := l.in("a", func() error { return netlink.AddrSubscribe(back, stop) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(s.GuardPID, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	m.signal(unix.SIGCONT)
+	if a := m.await("done"); !strings.Contains(a.Err, ErrRightEnded.Error()) {
+		t.Errorf("lease ended with %q, want %v", a.Err, ErrRightEnded)
+	}
+	m.do("close")
+	close(stop)
+	for u := range back {
+		if u.NewAddr {
+			t.Errorf("%v was bound again after the freeze", u.LinkAddress)
+		}
+	}
+}
+
+func TestKeepersOfDifferentAddressesDoNotMeet(t *testing.T) {
+	l := newLab(t)
+	other := netip.MustParsePrefix("10.77.0.51/24")
+	m1 := l.manager("a", managerSettings{Listen: true}).opened()
+	m1.do("acquire")
+	m2 := l.manager("a", managerSettings{Address: other}).opened()
+	m2.do("acquire")
+	m2.do("close")
+	c, err := l.dial("c", vip4.Addr(), soon)
+	if err != nil {
+		t.Fatalf("dial after the other Keeper was closed: %v", err)
+	}
+	_ = c.Close()
+	m1.do("close")
+	if rules := l.run("a", "nft list ruleset"); rules != "" {
+		t.Errorf("rules are left: %s", rules)
 	}
 }
 

@@ -215,9 +215,9 @@ func (l *lab) manager(host string, set managerSettings) *manager {
 		l.t.Fatal(err)
 	}
 	m := &manager{t: l.t, answers: make(chan answer, 1000)}
-	// nsenter by thread instead of "ip netns exec", so that the pid is the manager's own
 	m.cmd = exec.Command(os.Args[0], string(settings))
-	m.cmd.Env = append(os.Environ(), roleVariable+"=manager")
+	// The race detector would have each process sleep for a second at its end.
+	m.cmd.Env = append(os.Environ(), roleVariable+"=manager", "GORACE=atexit_sleep_ms=0")
 	m.cmd.Stderr = &m.stderr
 	if m.in, err = m.cmd.StdinPipe(); err != nil {
 		l.t.Fatal(err)

@@ -50,13 +50,14 @@ type Lease struct {
 
 	// The rest belongs to run.
 	guard      *guardProcess
+	deaf       bool // the guard does not take orders and was killed
 	bound      bool
 	retried    bool     // the rules were mended and the hold ordered again
 	looked     Instant  // when renew ran last
 	unguarded  patience // no guard is known to hold
 	missing    patience // the address is not there
 	unanswered patience // the guard owes an answer
-	sent       Instant  // the deadline last sent
+	sent       Instant  // the deadline that the guard was told last, or would have been if there were one
 	sentAt     Instant
 	strangers  defence
 	peers      defence
@@ -172,20 +173,20 @@ func (l *Lease) adopt() error {
 		return nil
 	}
 	l.unguarded.begin()
-	if l.guard = g; g == nil {
+	l.unanswered.end()
+	if l.guard, l.deaf = g, false; g == nil {
 		return nil
 	}
 	return l.orderHold()
 }
 
 func (l *Lease) orderHold() error {
-	until := l.deadline()
-	if Now() >= until { // asked again just before the act that others see
+	now, until := Now(), l.deadline()
+	if now >= until || l.lapsed(now) { // asked again just before the act that others see
 		return ErrRightEnded
 	}
 	b := l.bind
-	l.sent, l.sentAt = until, Now()
-	l.unanswered.end()
+	l.sent, l.sentAt = until, now
 	l.order(order{Op: orderHold, Hold: l.id, Until: until, Bind: &b})
 	return nil
 }
@@ -193,9 +194,17 @@ func (l *Lease) orderHold() error {
 // deadline is the moment for the guard to act, a little before the end of the right.
 func (l *Lease) deadline() Instant { return l.right.Until().Add(-l.k.cfg.GuardMargin) }
 
+// lapsed tells whether the last deadline that the guard was told has passed: the address is
+// gone then or about to go, and a right that is ahead again by now must not bring it back.
+func (l *Lease) lapsed(now Instant) bool { return l.sent != 0 && now >= l.sent }
+
 // order sends an order; a guard that cannot be reached is replaced.
 func (l *Lease) order(o order) {
+	if l.deaf {
+		return
+	}
 	if err := l.guard.order(o); err != nil {
+		l.deaf = true
 		l.k.log.Warn("guard does not take orders; replacing it", "pid", l.guard.pid(), "error", err)
 		l.guard.kill()
 	}
@@ -207,6 +216,9 @@ func (l *Lease) renew() error {
 	if now >= l.right.Until() {
 		return ErrRightEnded
 	}
+	if l.lapsed(now) {
+		return fmt.Errorf("%w: it was renewed too late, or this process stood still", ErrRightEnded)
+	}
 	passed := min(now.Sub(l.looked), 2*l.k.cfg.RenewInterval)
 	l.looked = now
 	if l.unguarded.over(passed) {
@@ -215,24 +227,30 @@ func (l *Lease) renew() error {
 	if l.missing.over(passed) {
 		return fmt.Errorf("%w: it was removed and cannot be put back", ErrAddress)
 	}
-	if l.guard == nil {
-		return nil
-	}
 	if l.unanswered.over(passed) {
 		l.k.log.Warn("guard does not answer; replacing it", "pid", l.guard.pid(), "silent", guardBudget)
 		l.unanswered.end()
 		l.guard.kill() // the guardian starts another one and wakes this lease
 		return nil
 	}
-	if until := l.deadline(); until != l.sent || now.Sub(l.sentAt) >= pingPeriod {
+	if until := l.deadline(); l.due(now, until) {
 		l.sent, l.sentAt = until, now
-		l.unanswered.begin()
-		l.order(order{Op: orderUntil, Hold: l.id, Until: until})
+		if l.guard != nil {
+			l.unanswered.begin()
+			l.order(order{Op: orderUntil, Hold: l.id, Until: until})
+		}
 	}
 	if l.strangers.pending(now) || l.peers.pending(now) {
 		l.defend(nil)
 	}
 	return nil
+}
+
+// due tells whether the guard is to be told until: not more often than RenewInterval, however
+// often the right moves, and now and then even if it does not.
+func (l *Lease) due(now, until Instant) bool {
+	since := now.Sub(l.sentAt)
+	return since >= pingPeriod || until != l.sent && since >= l.k.cfg.RenewInterval*3/4
 }
 
 // look compares guard, link and address with what they should be.

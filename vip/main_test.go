@@ -43,6 +43,7 @@ type managerSettings struct {
 	Peers     []string // MACs of the other Manager
 	Farewells []Farewell
 	Period    time.Duration // AnnouncePeriod, if not 0
+	GuardOnce string        // a file; once it exists no guard can be started
 	Listen    bool          // accept TCP on port 7000 of every address and say nothing
 }
 
@@ -99,6 +100,9 @@ func runManager() int {
 	c.Event = func(e Event) { say(answer{Op: "event", Kind: e.Kind, MAC: e.MAC.String(), Err: e.Text}) }
 	if set.Period != 0 {
 		c.AnnouncePeriod = set.Period
+	}
+	if set.GuardOnce != "" {
+		c.GuardCommand = []string{"/bin/sh", "-c", `set -e; [ ! -e "$1" ]; : > "$1"; exec "$0" guard`, os.Args[0], set.GuardOnce}
 	}
 	ctx := context.Background()
 	k, err := Open(ctx, c)
