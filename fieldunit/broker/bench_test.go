@@ -20,13 +20,13 @@ import (
 // grouped commits all that waits at once, each commit taking 3 ms: the shape of a replicated
 // write.
 type grouped struct {
-	in chan chan error
+	in chan func(error)
 }
 
 func newGrouped(ctx context.Context) *grouped {
-	g := &grouped{in: make(chan chan error, 65536)}
+	g := &grouped{in: make(chan func(error), 65536)}
 	go func() {
-		var batch []chan error
+		var batch []func(error)
 		for {
 			select {
 			case <-ctx.Done():
@@ -44,40 +44,46 @@ func newGrouped(ctx context.Context) *grouped {
 			}
 			time.Sleep(3 * time.Millisecond)
 			for _, c := range batch {
-				c <- nil
+				c(nil)
 			}
 		}
 	}()
 	return g
 }
 
-func (g *grouped) Record(ctx context.Context, _ []fieldunit.Telemetry) error {
+func (g *grouped) Record(ctx context.Context, t []fieldunit.Telemetry) error {
 	c := make(chan error, 1)
+	g.Submit(ctx, t, func(err error) { c <- err })
+	return <-c
+}
+
+func (g *grouped) Submit(ctx context.Context, _ []fieldunit.Telemetry, done func(error)) {
 	select {
-	case g.in <- c:
+	case g.in <- done:
 	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-c:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+		done(ctx.Err())
 	}
 }
+
+// blocking hides Submit.
+type blocking struct{ Recorder }
 
 // BenchmarkAcknowledged measures acknowledged messages per second with 100 units, each with a full window.
 func BenchmarkAcknowledged(b *testing.B) {
 	cert, pem := certificate(b)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(pem))
-	for _, secure := range []bool{false, true} {
-		for _, window := range []int{20, 64} {
-			b.Run(fmt.Sprintf("units=100/window=%d/tls=%v", window, secure), func(b *testing.B) {
+	for _, way := range []string{"Record", "Submit"} {
+		for _, secure := range []bool{false, true} {
+			const window = 64
+			b.Run(fmt.Sprintf("units=100/window=%d/tls=%v/%s", window, secure, way), func(b *testing.B) {
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				br := open(b, func(c *Config) {
 					c.Recorder, c.Window = newGrouped(ctx), window
+					if way == "Record" {
+						c.Recorder = blocking{c.Recorder}
+					}
 					c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
 					c.Endpoints = []Endpoint{{Address: "127.0.0.1:0", Plain: !secure}}
 				})

@@ -46,6 +46,16 @@ type Recorder interface {
 	Record(ctx context.Context, t []fieldunit.Telemetry) error
 }
 
+// Submitter is a Recorder that can take records without waiting: it is preferred when the
+// Recorder has it, because the records of one unit then arrive in the order sent.
+//
+// Submit must not block for long; it must call done exactly once, from any goroutine, with what
+// Record would return, and soon after ctx ends. done does not block.
+type Submitter interface {
+	Recorder
+	Submit(ctx context.Context, t []fieldunit.Telemetry, done func(error))
+}
+
 // Doorkeeper decides who may come in. It compares the secret in constant time.
 type Doorkeeper interface {
 	Admit(ctx context.Context, unit, secret string) error
@@ -98,6 +108,8 @@ type Broker struct {
 	srv    *mqtt.Server
 	ctx    context.Context // ends when the Broker closes
 	cancel context.CancelFunc
+
+	submit Submitter // nil: the Recorder is none
 
 	gate  gate          // counts the messages between receipt and acknowledgement
 	slots chan struct{} // MaxInFlight
@@ -162,6 +174,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		links:    make(map[*link]struct{}),
 		sessions: make(map[string]*link),
 	}
+	b.submit, _ = cfg.Recorder.(Submitter)
 	b.srv = newEngine(b)
 	plain := make([]bool, 0, len(cfg.Endpoints))
 	for _, e := range cfg.Endpoints {

@@ -105,6 +105,44 @@ func TestNothingAfterAFailedCommitIsAcknowledged(t *testing.T) {
 	d.closed()
 }
 
+func TestSubmitterGetsAUnitsRecordsInOrder(t *testing.T) {
+	each(t, func(t *testing.T, v byte) {
+		s := &submitter{store: &store{}}
+		b := open(t, func(c *Config) { c.Recorder = s })
+		d := online(t, b, v, "u1")
+		for i := 1; i <= 300; i++ {
+			d.record(uint16(i), i)
+		}
+		for i := 1; i <= 300; i++ {
+			d.acked(packets.PUBACK, uint16(i))
+		}
+		for i, seq := range s.order {
+			if seq != uint64(i+1) {
+				t.Fatalf("record %d came at place %d", seq, i+1)
+			}
+		}
+		s.set(func(s *store) { s.fail = errors.New("no quorum") })
+		d.record(1, 301)
+		d.closed()
+		s.set(func(s *store) { s.fail = fmt.Errorf("%w: no", ErrRefused) })
+		d = online(t, b, v, "u1")
+		d.record(1, 302)
+		if v == 5 {
+			d.acked(packets.PUBACK, 1)
+		} else {
+			d.closed()
+		}
+		s.set(func(s *store) { s.fail, s.hold = nil, make(chan struct{}) })
+		d = online(t, b, v, "u1")
+		d.record(1, 303)
+		eventually(t, "it is being recorded", func() bool { return s.called() == 303 })
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		d.closed()
+	})
+}
+
 func TestQoS0IsRecordedWithoutAnswer(t *testing.T) {
 	s := &store{}
 	b := open(t, func(c *Config) { c.Recorder = s; c.Window = 2 })

@@ -206,16 +206,31 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		h.refuse(k, p, pk, packets.ErrPayloadFormatInvalid, err)
 		return pk, packets.ErrRejectPacket
 	}
-	b.records.Go(func() { h.record(k, p, pk, list) })
+	if b.submit == nil {
+		b.records.Go(func() { h.recorded(k, p, pk, b.cfg.Recorder.Record(b.ctx, list)) })
+		return pk, packets.ErrRejectPacket
+	}
+	b.records.Add(1)
+	b.submit.Submit(b.ctx, list, func(err error) {
+		if err == nil && p.qos > 0 { // the usual case: a goroutine per unit and commit, not per message
+			k.note()
+			if !k.finish(p) {
+				b.records.Done()
+				return
+			}
+			go func() { defer b.records.Done(); k.flush() }()
+			return
+		}
+		go func() { defer b.records.Done(); h.recorded(k, p, pk, err) }()
+	})
 	return pk, packets.ErrRejectPacket
 }
 
-func (h *hook) record(k *link, p *pending, pk packets.Packet, list []fieldunit.Telemetry) {
-	err := h.b.cfg.Recorder.Record(h.b.ctx, list)
+// recorded ends a message with what the Recorder said.
+func (h *hook) recorded(k *link, p *pending, pk packets.Packet, err error) {
 	switch {
 	case err == nil:
-		k.messages.Add(1)
-		k.last.Store(time.Now().UnixNano())
+		k.note()
 		k.settle(p)
 	case errors.Is(err, ErrRefused):
 		h.refuse(k, p, pk, packets.ErrImplementationSpecificError, err)

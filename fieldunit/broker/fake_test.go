@@ -67,6 +67,17 @@ func (s *store) Record(ctx context.Context, list []fieldunit.Telemetry) error {
 	return nil
 }
 
+// submitter gives a store the other way in: one message after the other.
+type submitter struct {
+	*store
+	order []uint64
+}
+
+func (s *submitter) Submit(ctx context.Context, t []fieldunit.Telemetry, done func(error)) {
+	s.order = append(s.order, t[0].Seq)
+	go func() { done(s.Record(ctx, t)) }()
+}
+
 func (s *store) set(f func(*store)) { s.mu.Lock(); f(s); s.mu.Unlock() }
 
 func (s *store) times(key string) int { s.mu.Lock(); defer s.mu.Unlock(); return s.seen[key] }

@@ -118,6 +118,12 @@ func (k *link) session() Session {
 	return s
 }
 
+// note counts a stored message.
+func (k *link) note() {
+	k.messages.Add(1)
+	k.last.Store(time.Now().UnixNano())
+}
+
 // expect queues a message for its acknowledgement.
 func (k *link) expect(p *pending) {
 	if p.qos == 0 {
@@ -129,47 +135,63 @@ func (k *link) expect(p *pending) {
 }
 
 // settle ends a message: it acknowledges it as soon as all before it are, and gives its places
-// back. Acknowledgements that become due together leave in one write.
+// back. It may write to the unit and so block; finish does not.
 func (k *link) settle(p *pending) {
+	if k.finish(p) {
+		k.flush()
+	}
+}
+
+// finish marks a message as done and reports whether the caller must see to it that flush runs.
+func (k *link) finish(p *pending) bool {
 	if p.qos == 0 {
 		k.release(1)
-		return
+		return false
 	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	p.done = true
 	if k.flushing {
-		k.mu.Unlock()
-		return
+		return false
 	}
 	k.flushing = true
+	return true
+}
+
+// flush acknowledges, in order, whatever is due. Acknowledgements that become due together leave
+// in one write.
+func (k *link) flush() {
 	for {
-		var acks []byte
-		n := 0
-		for ; n < len(k.queue) && k.queue[n].done; n++ {
-			q := k.queue[n]
-			k.dead = k.dead || q.lost
-			if !k.dead {
-				acks = appendAck(acks, q)
-				k.hold(q)
-			}
-			k.queue[n] = nil
-		}
+		acks, n := k.due()
 		if n == 0 {
-			k.flushing = false
-			k.mu.Unlock()
 			return
 		}
-		k.queue = k.queue[n:]
-		if len(k.queue) == 0 {
-			k.queue = nil
-		}
-		k.mu.Unlock()
 		if len(acks) > 0 {
 			k.write(acks)
 		}
 		k.release(n)
-		k.mu.Lock()
 	}
+}
+
+// due takes what is done from the head of the queue: the bytes to send and the number of messages.
+func (k *link) due() (acks []byte, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for ; n < len(k.queue) && k.queue[n].done; n++ {
+		p := k.queue[n]
+		k.dead = k.dead || p.lost
+		if !k.dead {
+			acks = appendAck(acks, p)
+			k.hold(p)
+		}
+		k.queue[n] = nil
+	}
+	k.queue = k.queue[n:]
+	if len(k.queue) == 0 {
+		k.queue = nil
+	}
+	k.flushing = n > 0
+	return acks, n
 }
 
 // hold keeps the id of a QoS 2 message until its PUBREL, which the engine answers.
