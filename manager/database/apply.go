@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Entry is one committed entry of the log. With both Data and Configuration empty it only
@@ -184,7 +185,7 @@ func (a *applier) decode(entries []Entry) ([]Command, error) {
 func (a *applier) one(ctx context.Context, e *Entry, c *Command) (r Result, err error) {
 	switch {
 	case e.Configuration != nil:
-		a.at.config, a.at.configIndex, a.configDirty = e.Configuration, e.Index, true
+		a.at.config, a.at.configIndex, a.configDirty = slices.Clone(e.Configuration), e.Index, true
 	case c.Body != nil:
 		if r, err = a.once(ctx, e.Index, c); err != nil {
 			return r, err
@@ -312,10 +313,10 @@ func (s *Store) Applied() (index, term uint64) {
 	return p.index, p.term
 }
 
-// Configuration returns the last membership entry and its index; nil and 0 when none came yet.
+// Configuration returns a copy of the last membership entry and its index; nil and 0 when none came yet.
 func (s *Store) Configuration() (data []byte, index uint64) {
 	p := s.now.Load()
-	return p.config, p.configIndex
+	return slices.Clone(p.config), p.configIndex
 }
 
 // Pool returns the id that PoolPut stored, empty before.

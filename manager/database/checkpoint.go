@@ -85,19 +85,32 @@ func (s *Store) walCheckpoint(ctx context.Context, mode string) (pages int, err 
 	}
 	var busy, copied int
 	if err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied); err != nil {
-		return 0, fmt.Errorf("checkpoint: %w", classify(err))
+		return 0, s.failedSync(fmt.Errorf("checkpoint: %w", classify(err)))
 	}
 	return pages, nil
 }
 
+// failedSync remembers an error of the disk: fsync(2) reports it once, and a later success
+// would say nothing about what was lost then.
+func (s *Store) failedSync(err error) error {
+	if errors.Is(err, ErrIO) {
+		s.syncError.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
 // Sync returns once everything up to index is on this node's disk and survives a power cut.
-// It does not hold up Apply, beyond what the disk does.
+// It does not hold up Apply, beyond what the disk does. After ErrIO it fails until the
+// database is opened anew: the kernel may have dropped what could not be written.
 func (s *Store) Sync(ctx context.Context) (index, term uint64, err error) {
 	v, err := s.gate.enter(ctx, nil)
 	if err != nil {
 		return 0, 0, fmt.Errorf("sync database: %w", err)
 	}
 	defer v.leave()
+	if failed := s.syncError.Load(); failed != nil {
+		return 0, 0, fmt.Errorf("sync database: %w", *failed)
+	}
 	p := s.now.Load()
 	before := s.unsaved.Load()
 	if _, err := s.walCheckpoint(ctx, "PASSIVE"); err != nil {
@@ -106,7 +119,7 @@ func (s *Store) Sync(ctx context.Context) (index, term uint64, err error) {
 	// The checkpoint may have been held back by a reader: then the rest is in the WAL. The
 	// file itself is not opened here: closing it would drop SQLite's locks (fcntl(2)).
 	if err := syncFile(s.path(fileName + "-wal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, fmt.Errorf("sync database: %w: %w", ErrIO, err)
+		return 0, 0, fmt.Errorf("sync database: %w", s.failedSync(osError(err)))
 	}
 	s.unsaved.Add(-before)
 	return p.index, p.term, nil

@@ -140,7 +140,7 @@ func newNode(rt *rapid.T) *node {
 
 func (n *node) open(rt *rapid.T) {
 	var err error
-	if n.s, err = Open(context.Background(), Config{Dir: n.dir, SkipCheck: true}); err != nil {
+	if n.s, err = Open(context.Background(), Config{Dir: n.dir, CheckBytes: -1}); err != nil {
 		rt.Fatal(err)
 	}
 }

@@ -18,7 +18,7 @@ func TestQueryOnlyReads(t *testing.T) {
 		"VACUUM INTO '" + other + "'", "SELECT 1; DELETE FROM unit_row", "SELECT 1;;SELECT 2", "/* SELECT */ DROP TABLE unit_row", "-- SELECT\nDROP TABLE unit_row",
 		"SELECT * FROM secret_user", `SELECT * FROM "secret_user"`, "SELECT * FROM [Secret_User]", "SELECT * FROM `SECRET_UNIT`", "SELECT * FROM 'secret_user'",
 		"SELECT hash FROM main.secret_user", "SELECT/**/*/**/FROM/**/secret_user", "SELECT data FROM sqlite_dbpage", `SELECT * FROM client_result`,
-		"EXPLAIN SELECT 1", "BEGIN", "SELECT 'a\x00b'", "WITH x AS (SELECT * FROM secret_user) SELECT * FROM x",
+		"EXPLAIN SELECT 1", "SELECT * FROM \ufeffsecret_user", "BEGIN", "SELECT 'a\x00b'", "WITH x AS (SELECT * FROM secret_user) SELECT * FROM x",
 	} {
 		rows, err := s.Query(t.Context(), refused, 0)
 		if !errors.Is(err, ErrRefusedSQL) {

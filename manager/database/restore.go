@@ -108,7 +108,11 @@ func (s *Store) restore(ctx context.Context, file string, keepOld bool) (err err
 			return fmt.Errorf("take over %s: %w", t.table, err)
 		}
 	}
-	p := s.files.applier.position()
+	// From the file: what the applier remembers may be of a batch that failed.
+	p, err := readPosition(ctx, living)
+	if err != nil {
+		return err
+	}
 	if p.pool != "" && p.pool != saved.pool {
 		if saved.pool != "" {
 			sum.sub(rowPool(nil, saved.pool))

@@ -38,8 +38,9 @@ type Config struct {
 	CheckpointEvery time.Duration
 	// QueryTime bounds one Query from its start to its last row; 0: 30 s.
 	QueryTime time.Duration
-	// SkipCheck leaves out the reading of the whole file in Open.
-	SkipCheck bool
+	// CheckBytes is the size up to which Open reads the whole file to see that it is sound; a
+	// larger one would make the start long (see Check). 0: 64 MiB; negative: never.
+	CheckBytes int64
 }
 
 // Store is an open database. All methods are safe for concurrent use.
@@ -59,7 +60,8 @@ type Store struct {
 		history
 	}
 
-	unsaved   atomic.Int64  // bytes of commands since the last checkpoint
+	unsaved   atomic.Int64 // bytes of commands since the last checkpoint
+	syncError atomic.Pointer[error]
 	wake      chan struct{} // tells the checkpointer that unsaved is large
 	stop      chan struct{}
 	done      chan struct{}
@@ -88,6 +90,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.CheckpointEvery <= 0 {
 		cfg.CheckpointEvery = 5 * time.Second
+	}
+	if cfg.CheckBytes == 0 {
+		cfg.CheckBytes = 64 << 20
 	}
 	if cfg.QueryTime <= 0 {
 		cfg.QueryTime = 30 * time.Second
@@ -118,7 +123,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.openFile(ctx); err != nil {
 		return err
 	}
-	if s.cfg.SkipCheck {
+	if st, err := os.Stat(s.path(fileName)); err != nil {
+		return errors.Join(osError(err), s.files.close())
+	} else if st.Size() > s.cfg.CheckBytes {
 		return nil
 	}
 	if err := quickCheck(ctx, s.files.conn); err != nil {
@@ -133,12 +140,17 @@ func (s *Store) openFile(ctx context.Context) error {
 	if err := checkHeader(path); err != nil {
 		return fmt.Errorf("%s: %w", fileName, err)
 	}
+	// SQLite would create it readable for others, and gives its own mode to the WAL.
+	empty, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return osError(err)
+	}
+	if err := empty.Close(); err != nil {
+		return osError(err)
+	}
 	f, from, err := openFiles(ctx, path, s.cfg.Readers)
 	if err != nil {
 		return fmt.Errorf("%s: %w", fileName, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(err, f.close())
 	}
 	if from != len(migrations) {
 		s.log.Info("database schema brought up to date", "from", from, "to", len(migrations))
@@ -147,6 +159,7 @@ func (s *Store) openFile(ctx context.Context) error {
 		return errors.Join(err, f.close())
 	}
 	s.files = f
+	s.syncError.Store(nil)
 	p := f.applier.position()
 	s.publish(p)
 	s.past.Lock()
@@ -202,7 +215,21 @@ func checkHeader(path string) error {
 	return nil
 }
 
-// Close waits for what is under way, ends open views and queries, folds the WAL into the
+// Check reads the whole file and returns ErrCorrupt with the first finding. It takes time in
+// proportion to the file and does not hold up Apply.
+func (s *Store) Check(ctx context.Context) error {
+	v, err := s.gate.enter(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("check database: %w", err)
+	}
+	defer v.leave()
+	if err := quickCheck(ctx, s.files.readers); err != nil {
+		return fmt.Errorf("check database: %w", err)
+	}
+	return nil
+}
+
+// Close waits for what is under way, a hung disk included, ends open views and queries, folds the WAL into the
 // file and releases the folder. Closing again returns the same.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
