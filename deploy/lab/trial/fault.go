@@ -1,0 +1,131 @@
+package trial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"redundancypool/deploy/lab"
+)
+
+// Fault is one way in which a Manager's host fails, or is asked to hand over.
+type Fault string
+
+// The faults that rounds and measurements choose from.
+const (
+	Kill      Fault = "kill"      // SIGKILL of the process alone
+	KillGuard Fault = "killguard" // SIGKILL of the process and its guard at once
+	Freeze    Fault = "freeze"    // SIGSTOP of the process alone
+	FreezeAll Fault = "freezeall" // SIGSTOP of everything on the host
+	PowerOff  Fault = "poweroff"  // the host vanishes without a word
+	Cut       Fault = "cut"       // its link is cut in silence
+	Unplug    Fault = "unplug"    // its link loses the carrier
+	HandOver  Fault = "handover"  // no fault: the planned change
+)
+
+// Faults are all there are.
+func Faults() []Fault {
+	return []Fault{Kill, KillGuard, Freeze, FreezeAll, PowerOff, Cut, Unplug, HandOver}
+}
+
+// ParseFaults reads a list such as "kill,poweroff".
+func ParseFaults(list string) ([]Fault, error) {
+	var faults []Fault
+	for word := range strings.SplitSeq(list, ",") {
+		f := Fault(strings.TrimSpace(word))
+		if !slices.Contains(Faults(), f) {
+			return nil, fmt.Errorf("fault %q is unknown: choose from %v", f, Faults())
+		}
+		faults = append(faults, f)
+	}
+	return faults, nil
+}
+
+// Inflict causes a fault on a host and returns the moment of its cause.
+func (p *Pool) Inflict(ctx context.Context, f Fault, host string) (time.Time, error) {
+	h, err := p.lab.Host(host)
+	if err != nil {
+		return time.Time{}, err
+	}
+	link, err := h.Link(0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	switch f {
+	case PowerOff:
+		return h.PowerOff()
+	case Cut:
+		return time.Now(), link.Cut()
+	case Unplug:
+		return time.Now(), link.Unplug()
+	case FreezeAll:
+		return time.Now(), h.Freeze()
+	case HandOver:
+		at := time.Now()
+		_, err := p.HandOver(ctx)
+		return at, err
+	}
+	proc, err := p.Process(host)
+	if err != nil {
+		return time.Time{}, err
+	}
+	switch f {
+	case Kill:
+		return proc.Kill()
+	case Freeze:
+		return proc.Freeze()
+	case KillGuard:
+		return p.killWithGuard(ctx, host, proc)
+	}
+	return time.Time{}, fmt.Errorf("fault %q is unknown: choose from %v", f, Faults())
+}
+
+// killWithGuard kills the guard first, without waiting, so that it cannot notice its parent's end.
+func (p *Pool) killWithGuard(ctx context.Context, host string, proc *lab.Process) (time.Time, error) {
+	s, err := p.Status(ctx, host)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("find the guard: %w", err)
+	}
+	if s.GuardPID <= 1 {
+		return proc.Kill() // it has none while it is not Primary
+	}
+	at := time.Now()
+	if err := unix.Kill(s.GuardPID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return at, fmt.Errorf("kill guard %d: %w", s.GuardPID, err)
+	}
+	_, err = proc.Kill()
+	return at, err
+}
+
+// Repair undoes a fault as an operator or a service manager would: power on, start, thaw, heal.
+func (p *Pool) Repair(ctx context.Context, f Fault, host string) error {
+	h, err := p.lab.Host(host)
+	if err != nil {
+		return err
+	}
+	link, err := h.Link(0)
+	if err != nil {
+		return err
+	}
+	switch f {
+	case PowerOff:
+		if err := h.PowerOn(); err != nil {
+			return err
+		}
+		return p.StartHost(ctx, host)
+	case Kill, KillGuard:
+		return p.StartHost(ctx, host)
+	case Freeze, FreezeAll:
+		return h.Thaw()
+	case Cut, Unplug:
+		return link.Heal()
+	case HandOver:
+		return nil
+	}
+	return fmt.Errorf("fault %q is unknown: choose from %v", f, Faults())
+}

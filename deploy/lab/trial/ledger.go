@@ -1,0 +1,238 @@
+package trial
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Ledger is a unit's own list of the records that were acknowledged to it: one JSON object a
+// line, as `fieldunit run --ledger` writes it.
+type Ledger struct {
+	unit   string
+	path   string
+	offset int64
+	acked  []Acked
+}
+
+// Acked is one acknowledged record.
+type Acked struct {
+	Seq     uint64 `json:"seq"`
+	SentNS  int64  `json:"sent_ns"`  // Unix time of the first attempt
+	AckedNS int64  `json:"acked_ns"` // Unix time of the acknowledgement
+}
+
+// NewLedger reads from a file that may not exist yet.
+func NewLedger(unit, path string) *Ledger { return &Ledger{unit: unit, path: path} }
+
+// Read takes in the lines that were added since; a last line that is not complete waits.
+func (l *Ledger) Read() error {
+	f, err := os.Open(l.path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(l.offset, io.SeekStart); err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	end := bytes.LastIndexByte(data, '\n') + 1
+	for line := range bytes.Lines(data[:end]) {
+		var a Acked
+		if err := json.Unmarshal(line, &a); err != nil {
+			return fmt.Errorf("ledger %s: %w in %q", l.path, err, line)
+		}
+		l.acked = append(l.acked, a)
+	}
+	l.offset += int64(end)
+	return nil
+}
+
+// FirstAfter returns when the first acknowledgement after t came, or the zero time.
+func (l *Ledger) FirstAfter(t time.Time) time.Time {
+	var first int64
+	for i := len(l.acked) - 1; i >= 0; i-- {
+		// Acknowledgements of one unit come nearly in order: 10 s of slack ends the search.
+		if l.acked[i].AckedNS < t.Add(-10*time.Second).UnixNano() {
+			break
+		}
+		if ns := l.acked[i].AckedNS; ns > t.UnixNano() && (first == 0 || ns < first) {
+			first = ns
+		}
+	}
+	if first == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, first)
+}
+
+// Comparison is what became of acknowledged records in one Manager's database.
+type Comparison struct {
+	Host         string   `json:"host"`
+	Acknowledged int      `json:"acknowledged"`
+	Stored       int      `json:"stored"` // records with a sequence, acknowledged or not
+	Lost         int      `json:"lost"`   // acknowledged and not stored
+	Twice        int      `json:"twice"`  // readings stored more than once
+	Examples     []string `json:"examples,omitempty"`
+}
+
+// Compare holds the units' ledgers against the database of each named Manager. since bounds it
+// to records sent after it; the zero time takes all. A follower may be in the middle of applying:
+// what is missing is looked up again for 3 s before it counts as lost.
+func (p *Pool) Compare(ctx context.Context, since time.Time, hosts ...string) ([]Comparison, error) {
+	for _, u := range p.units {
+		if err := u.ledger.Read(); err != nil {
+			return nil, err
+		}
+	}
+	ledgers := make([]*Ledger, len(p.units))
+	for i, u := range p.units {
+		ledgers[i] = &Ledger{unit: u.ledger.unit, acked: u.ledger.acked} // as it is now
+	}
+	var all []Comparison
+	for _, host := range hosts {
+		deadline := time.Now().Add(3 * time.Second)
+		for {
+			c, err := p.compareOne(ctx, ledgers, since, host)
+			if err != nil {
+				return nil, err
+			}
+			if c.Lost == 0 || time.Now().After(deadline) || !pause(ctx, 200*time.Millisecond) {
+				all = append(all, c)
+				break
+			}
+		}
+	}
+	return all, nil
+}
+
+func (p *Pool) compareOne(ctx context.Context, ledgers []*Ledger, since time.Time, host string) (Comparison, error) {
+	// A record may be older at its source than its acknowledgement by what it waited in a spool.
+	where := "seq IS NOT NULL"
+	if !since.IsZero() {
+		where += fmt.Sprintf(" AND source_ms >= %d", since.Add(-time.Minute).UnixMilli())
+	}
+	out, err := p.command(ctx, host, "query", fmt.Sprintf(islandsQuery, where))
+	if err != nil {
+		return Comparison{}, fmt.Errorf("read what %s stored: %w", host, err)
+	}
+	stored, err := parseIslands(out)
+	if err != nil {
+		return Comparison{}, fmt.Errorf("read what %s stored: %w", host, err)
+	}
+	out, err = p.command(ctx, host, "query", fmt.Sprintf(twiceQuery, where))
+	if err != nil {
+		return Comparison{}, fmt.Errorf("look for doubles on %s: %w", host, err)
+	}
+	c := compare(ledgers, since, stored)
+	c.Host = host
+	for line := range strings.Lines(string(out)) {
+		if line = strings.TrimSpace(line); line != "" {
+			c.Twice++
+			c.note("twice: " + line)
+		}
+	}
+	return c, nil
+}
+
+// islandsQuery yields runs of consecutive sequences per unit, so that a million records are a
+// few lines. twiceQuery yields each reading that has more than one row.
+const (
+	islandsQuery = `SELECT unit, min(seq), max(seq) FROM (
+	SELECT unit, seq, seq - row_number() OVER (PARTITION BY unit ORDER BY seq) AS island
+	FROM (SELECT DISTINCT unit, seq FROM sample WHERE %s)) GROUP BY unit, island ORDER BY unit, 2`
+	twiceQuery = `SELECT unit, seq, node, group_name, tag, count(*) FROM sample WHERE %s
+	GROUP BY 1, 2, 3, 4, 5 HAVING count(*) > 1`
+)
+
+// island is a run of consecutive sequences, both ends included.
+type island struct{ from, to uint64 }
+
+func parseIslands(out []byte) (map[string][]island, error) {
+	stored := map[string][]island{}
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		f := strings.Split(line, "|")
+		if len(f) != 3 {
+			return nil, fmt.Errorf("line %q does not have three columns", line)
+		}
+		from, err := strconv.ParseUint(strings.TrimSpace(f[1]), 10, 64)
+		if err != nil {
+			continue // a heading
+		}
+		to, err := strconv.ParseUint(strings.TrimSpace(f[2]), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("line %q: %w", line, err)
+		}
+		unit := strings.TrimSpace(f[0])
+		stored[unit] = append(stored[unit], island{from, to})
+	}
+	for _, islands := range stored {
+		slices.SortFunc(islands, func(a, b island) int { return cmp.Compare(a.from, b.from) })
+	}
+	return stored, nil
+}
+
+// compare counts the acknowledged records that no island holds.
+func compare(ledgers []*Ledger, since time.Time, stored map[string][]island) Comparison {
+	var c Comparison
+	for _, islands := range stored {
+		for _, i := range islands {
+			c.Stored += int(i.to - i.from + 1)
+		}
+	}
+	for _, l := range ledgers {
+		seen := map[uint64]bool{}
+		for _, a := range l.acked {
+			if seen[a.Seq] || a.SentNS < since.UnixNano() && !since.IsZero() {
+				continue
+			}
+			seen[a.Seq] = true
+			c.Acknowledged++
+			if !holds(stored[l.unit], a.Seq) {
+				c.Lost++
+				c.note(fmt.Sprintf("lost: %s seq %d, acknowledged at %s", l.unit, a.Seq,
+					time.Unix(0, a.AckedNS).UTC().Format("15:04:05.000000")))
+			}
+		}
+	}
+	return c
+}
+
+// note keeps the first findings.
+func (c *Comparison) note(text string) {
+	if len(c.Examples) < 4 {
+		c.Examples = append(c.Examples, text)
+	}
+}
+
+// holds looks a sequence up; islands are in order.
+func holds(islands []island, seq uint64) bool {
+	_, found := slices.BinarySearchFunc(islands, seq, func(i island, seq uint64) int {
+		switch {
+		case seq < i.from:
+			return 1
+		case seq > i.to:
+			return -1
+		}
+		return 0
+	})
+	return found
+}
