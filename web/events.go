@@ -1,0 +1,71 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	// gather is the shortest time between two live updates of one page.
+	gather = 200 * time.Millisecond
+	// alive is how often something is sent when nothing changes; the page says that updates have
+	// stopped when it hears nothing for three times as long.
+	alive = 5 * time.Second
+	// streamLife ends a stream, so that the browser's next one proves its login again.
+	streamLife = 10 * time.Minute
+	// streamWrite bounds one write to a browser that does not read.
+	streamWrite = 10 * time.Second
+)
+
+// events sends the redundancy object as server-sent events: at once, at each change, and now and
+// then when there is none.
+func (s *Server) events(c echo.Context) error {
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		return echo.NewHTTPError(http.StatusServiceUnavailable, "too many pages with live updates are open: close some")
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), streamLife)
+	defer cancel()
+	h := c.Response().Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	c.Response().WriteHeader(http.StatusOK)
+	out := http.NewResponseController(c.Response())
+	beat := time.NewTicker(alive)
+	defer beat.Stop()
+	for {
+		changed := s.cfg.Source.Changed() // before reading, so that nothing is missed
+		text, err := json.Marshal(s.cfg.Source.Redundancy())
+		if err != nil {
+			return fmt.Errorf("encode live update: %w", err)
+		}
+		if err := out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+			return fmt.Errorf("live updates: %w", err)
+		}
+		if _, err := fmt.Fprintf(c.Response(), "event: redundancy\ndata: %s\n\n", text); err != nil {
+			return nil // the browser has left
+		}
+		if err := out.Flush(); err != nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-beat.C:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-time.After(gather):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package web
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	// cookieName has the prefix that binds a cookie to HTTPS and to this host (RFC 6265bis, 4.1.3.2).
+	cookieName = "__Host-session"
+	// sessionLife is how long a login lasts.
+	sessionLife = 12 * time.Hour
+	// maxCredential bounds a name and a password before anything is computed with them.
+	maxCredential = 256
+	leastKey      = 32
+)
+
+// guard lets a request through when its route is public, or it only reads and comes from this
+// very machine, or it comes with a login.
+func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		if public[r.Method+" "+c.Path()] {
+			return next(c)
+		}
+		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && local(c) {
+			return next(c)
+		}
+		name, err := s.who(c)
+		if err == nil {
+			c.Set("user", name)
+			return next(c)
+		}
+		if !errors.Is(err, ErrLogin) {
+			return err
+		}
+		noStore(c)
+		if r.Method == http.MethodGet && c.Path() == "/" {
+			return c.Redirect(http.StatusSeeOther, "/login")
+		}
+		c.Response().Header().Set("WWW-Authenticate", `Basic realm="manager", charset="UTF-8"`)
+		return echo.NewHTTPError(http.StatusUnauthorized, "login needed: open /login in a browser, or send name and password with HTTP Basic")
+	}
+}
+
+// who returns the user of a request, by cookie or HTTP Basic. Error: ErrLogin.
+func (s *Server) who(c echo.Context) (string, error) {
+	r := c.Request()
+	if cookie, err := r.Cookie(cookieName); err == nil {
+		if name, err := s.openSession(r.Context(), cookie.Value); err == nil {
+			return name, nil
+		}
+	}
+	name, password, ok := r.BasicAuth()
+	if !ok || r.TLS == nil {
+		return "", ErrLogin
+	}
+	return name, s.verify(r.Context(), name, password)
+}
+
+func (s *Server) verify(ctx context.Context, name, password string) error {
+	if name == "" || len(name) > maxCredential || len(password) > maxCredential {
+		return ErrLogin
+	}
+	return s.cfg.Users.Verify(ctx, name, password)
+}
+
+func (s *Server) loginPage(c echo.Context) error {
+	noStore(c)
+	return c.Render(http.StatusOK, "login.html", loginView{})
+}
+
+// login checks the form and starts a session.
+func (s *Server) login(c echo.Context) error {
+	noStore(c)
+	if c.Request().TLS == nil {
+		return c.Render(http.StatusForbidden, "login.html", loginView{Error: "log in over HTTPS: here the password would not be encrypted"})
+	}
+	name, password := c.FormValue("name"), c.FormValue("password")
+	err := s.verify(c.Request().Context(), name, password)
+	if errors.Is(err, ErrLogin) {
+		s.cfg.Log.Warn("login refused", "from", c.RealIP())
+		return c.Render(http.StatusUnauthorized, "login.html", loginView{Error: "Name or password is wrong."})
+	}
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	value, err := s.newSession(c.Request().Context(), name)
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	c.SetCookie(sessionCookie(value, int(sessionLife/time.Second)))
+	return c.Redirect(http.StatusSeeOther, "/")
+}
+
+func (s *Server) logout(c echo.Context) error {
+	noStore(c)
+	c.SetCookie(sessionCookie("", -1))
+	return c.Redirect(http.StatusSeeOther, "/login")
+}
+
+func sessionCookie(value string, age int) *http.Cookie {
+	return &http.Cookie{
+		Name: cookieName, Value: value, Path: "/", MaxAge: age,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	}
+}
+
+// newSession returns a signed text that any Manager with the same key believes: name, the user's
+// generation and the end.
+func (s *Server) newSession(ctx context.Context, name string) (string, error) {
+	key := s.cfg.SessionKey()
+	if len(key) < leastKey {
+		return "", errors.New("no session key yet: try again in a moment")
+	}
+	gen, err := s.cfg.Users.Generation(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	body := strings.Join([]string{
+		base64.RawURLEncoding.EncodeToString([]byte(name)),
+		strconv.FormatUint(gen, 10),
+		strconv.FormatInt(s.clock().Add(sessionLife).Unix(), 10),
+	}, ".")
+	return body + "." + sign(key, body), nil
+}
+
+// openSession returns the user of a session. Error: ErrLogin, or a failed read.
+func (s *Server) openSession(ctx context.Context, value string) (string, error) {
+	key := s.cfg.SessionKey()
+	cut := strings.LastIndexByte(value, '.')
+	if len(key) < leastKey || cut < 0 || len(value) > 4*maxCredential {
+		return "", ErrLogin
+	}
+	body, mac := value[:cut], value[cut+1:]
+	if !hmac.Equal([]byte(sign(key, body)), []byte(mac)) {
+		return "", ErrLogin
+	}
+	part := strings.Split(body, ".")
+	if len(part) != 3 {
+		return "", ErrLogin
+	}
+	name, err1 := base64.RawURLEncoding.DecodeString(part[0])
+	gen, err2 := strconv.ParseUint(part[1], 10, 64)
+	end, err3 := strconv.ParseInt(part[2], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return "", ErrLogin
+	}
+	// An end further away than a session's life means that a clock was set back meanwhile.
+	if left := time.Unix(end, 0).Sub(s.clock()); left <= 0 || left > 2*sessionLife {
+		return "", ErrLogin
+	}
+	now, err := s.cfg.Users.Generation(ctx, string(name))
+	if err != nil {
+		return "", err
+	}
+	if now != gen {
+		return "", ErrLogin
+	}
+	return string(name), nil
+}
+
+func sign(key []byte, body string) string {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte("session 1 "))
+	m.Write([]byte(body))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// local reports whether a request comes from this machine and was meant for it: a name in Host
+// that is not "localhost" can be an attacker's name that resolves to 127.0.0.1, and a forwarding
+// header means that a proxy on this machine speaks for somebody else.
+func local(c echo.Context) bool {
+	r := c.Request()
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	for _, h := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via"} {
+		if r.Header.Get(h) != "" {
+			return false
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && a.IsLoopback()
+}

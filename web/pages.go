@@ -1,0 +1,118 @@
+package web
+
+import (
+	"embed"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+//go:embed page
+var pageFiles embed.FS
+
+// pages are the templates; they escape by context.
+type pages struct{ set *template.Template }
+
+func newPages(version string) *pages {
+	funcs := template.FuncMap{
+		"word":       Word,
+		"equivalent": Equivalent,
+		"mark":       mark,
+		"ago":        ago,
+		"ms":         milliseconds,
+		"count":      func(n *int64) string { return pointed(n, "not counted") },
+		"left":       left,
+		"database":   database,
+		"version":    func() string { return version },
+	}
+	return &pages{set: template.Must(template.New("").Funcs(funcs).ParseFS(pageFiles, "page/*.html"))}
+}
+
+// Render implements echo.Renderer.
+func (p *pages) Render(w io.Writer, name string, data any, _ echo.Context) error {
+	if err := p.set.ExecuteTemplate(w, name, data); err != nil {
+		return fmt.Errorf("render %s: %w", name, err)
+	}
+	return nil
+}
+
+type loginView struct{ Error string }
+
+type statusView struct {
+	R    Redundancy
+	User string
+	Now  time.Time
+}
+
+func (s *Server) statusPage(c echo.Context) error {
+	noStore(c)
+	user, _ := c.Get("user").(string)
+	return c.Render(http.StatusOK, "status.html", statusView{R: s.cfg.Source.Redundancy(), User: user, Now: s.clock().UTC()})
+}
+
+// mark is the shape that goes with a status or health, so that colour is never alone.
+func mark(code string) string {
+	switch code {
+	case "primary", "protected":
+		return "●"
+	case "online", "standalone":
+		return "○"
+	case "on_hold", "configuring":
+		return "◔"
+	case "degraded":
+		return "▲"
+	case "unreachable", "failure":
+		return "✕"
+	}
+	return "?"
+}
+
+func ago(ms *int64) string {
+	switch {
+	case ms == nil:
+		return "never"
+	case *ms < 1000:
+		return "now"
+	}
+	return (time.Duration(*ms) * time.Millisecond).Truncate(time.Second).String() + " ago"
+}
+
+func milliseconds(ms *float64) string {
+	if ms == nil {
+		return "—"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", *ms), ".0") + " ms"
+}
+
+// database says how far a member's copy of the data is.
+func database(m Member) string {
+	switch {
+	case m.Role == "arbiter":
+		return "stores none"
+	case m.InStep == nil:
+		return "unknown"
+	case *m.InStep:
+		return "in step"
+	case m.Behind != nil:
+		return fmt.Sprintf("%d behind", *m.Behind)
+	}
+	return "not in step"
+}
+
+func pointed[T any](p *T, none string) string {
+	if p == nil {
+		return none
+	}
+	return fmt.Sprint(*p)
+}
+
+// left is a countdown as minutes and seconds.
+func left(ms int64) string {
+	s := max(0, (ms+999)/1000)
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}

@@ -1,0 +1,655 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func ptr[T any](v T) *T { return &v }
+
+// full is a picture with everything known.
+func full() Redundancy {
+	return Redundancy{
+		Role: "master", Status: "primary", Health: "degraded", Term: 7, Node: "cell <1>", Pool: ptr("p1"),
+		VIP: VIP{Address: ptr("10.0.0.50/24"), Bound: true, Interface: ptr("eth0")},
+		Members: []Member{
+			{"cell <1>", "master", "primary", "10.0.0.1:8099", ptr(int64(0)), ptr(true), ptr(uint64(0))},
+			{"cell 2", "backup", "online", "10.0.0.2:8099", ptr(int64(12)), ptr(false), ptr(uint64(4))},
+			{"", "arbiter", "unreachable", "10.0.0.3:8099", ptr(int64(61000)), nil, nil},
+		},
+		FieldUnits: ptr(3), Reasons: []Reason{{"backup_behind", "the Backup is 4 changes behind"}},
+		WorstTakeoverMS: ptr(int64(420)), Deadline: &Deadline{RemainingMS: 581000, Text: "then back to Standalone"}, GuardPID: ptr(123),
+		LastChangeover: &Changeover{Kind: "takeover", Cause: "process died", At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Term: 7,
+			From: "cell 2", To: "cell <1>", DetectedMS: ptr(4.0), ElectedMS: ptr(9.5), VIPMS: ptr(12.0), FirstWriteMS: ptr(14.0),
+			FirstUnitMS: ptr(31.0), AllUnitsMS: ptr(80.0), Lost: ptr(int64(0)), StoredTwice: ptr(int64(0))},
+	}
+}
+
+// fakeSource is a Source that a test changes.
+type fakeSource struct {
+	mu      sync.Mutex
+	r       Redundancy
+	changed chan struct{}
+}
+
+func newSource(r Redundancy) *fakeSource { return &fakeSource{r: r, changed: make(chan struct{})} }
+
+func (f *fakeSource) Redundancy() Redundancy {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.r
+}
+
+func (f *fakeSource) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+func (f *fakeSource) set(status string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.r.Status = status
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// fakeUsers knows ann with the password "right".
+type fakeUsers struct {
+	mu  sync.Mutex
+	gen uint64
+	err error
+}
+
+func (f *fakeUsers) Verify(_ context.Context, name, password string) error {
+	if f.err != nil {
+		return f.err
+	}
+	if name == "ann" && password == "right" {
+		return nil
+	}
+	return ErrLogin
+}
+
+func (f *fakeUsers) Generation(_ context.Context, name string) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if name != "ann" {
+		return 0, ErrLogin
+	}
+	return f.gen, nil
+}
+
+func testConfig(src *fakeSource) Config {
+	key := []byte(strings.Repeat("k", 32))
+	return Config{Source: src, Users: &fakeUsers{}, SessionKey: func() []byte { return key }, Version: "1.2.3", Log: slog.New(slog.DiscardHandler)}
+}
+
+func built(t *testing.T, cfg Config) *Server {
+	t.Helper()
+	s, err := newServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const (
+	here  = "127.0.0.1:5000"
+	there = "10.0.0.9:5000"
+)
+
+// ask sends one request as if it came from an address.
+func ask(s *Server, from, method, path string, change func(*http.Request)) *http.Response {
+	r := httptest.NewRequest(method, "https://10.0.0.1:8443"+path, nil)
+	if from == here {
+		r = httptest.NewRequest(method, "http://127.0.0.1:8080"+path, nil)
+	}
+	r.RemoteAddr = from
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	s.echo.ServeHTTP(w, r)
+	return w.Result()
+}
+
+func body(t *testing.T, r *http.Response) string {
+	t.Helper()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestRedundancyObjectIsTheContract(t *testing.T) {
+	for name, r := range map[string]Redundancy{"full": full(), "empty": {}} {
+		text, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := "testdata/redundancy-" + name + ".json"
+		if *update {
+			if err := os.MkdirAll("testdata", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(want) != string(text)+"\n" {
+			t.Errorf("%s: the object has changed:\n%s", name, text)
+		}
+		var back Redundancy
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Errorf("%s: cannot be read back: %v", name, err)
+		}
+	}
+}
+
+func TestNothingButTheListedAnswersWithoutLogin(t *testing.T) {
+	s := built(t, testConfig(newSource(full())))
+	var open []string
+	for _, r := range s.echo.Routes() {
+		path := strings.ReplaceAll(r.Path, ":file", "style.css")
+		code := ask(s, there, r.Method, path, nil).StatusCode
+		switch {
+		case code == http.StatusUnauthorized:
+		case r.Path == "/" && code == http.StatusSeeOther:
+		default:
+			open = append(open, r.Method+" "+r.Path)
+		}
+	}
+	slices.Sort(open)
+	// POST /login answers everybody too, with 401 to a form that is empty.
+	if want := []string{"GET /healthz", "GET /login", "GET /readyz", "GET /static/:file"}; !slices.Equal(open, want) {
+		t.Errorf("answered without login: %q, want %q", open, want)
+	}
+	for _, path := range []string{"/nowhere", "/api/v1/", "/api/v1/redundancy/", "/static/../web.go", "//", "/login/x"} {
+		if code := ask(s, there, "GET", path, nil).StatusCode; code != http.StatusUnauthorized && code != http.StatusBadRequest && code != http.StatusNotFound {
+			t.Errorf("%s answers %d without login", path, code)
+		}
+	}
+	for _, method := range []string{"HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"} {
+		if code := ask(s, there, method, "/api/v1/redundancy", nil).StatusCode; code < 400 {
+			t.Errorf("%s answers %d without login", method, code)
+		}
+	}
+}
+
+func TestWhoMayRead(t *testing.T) {
+	with := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
+	basic := func(name, password string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(name, password) }
+	}
+	for _, tt := range []struct {
+		name   string
+		from   string
+		change func(*http.Request)
+		want   int
+	}{
+		{"from this machine: no login", here, nil, 200},
+		{"from this machine by name", here, func(r *http.Request) { r.Host = "localhost:8080" }, 200},
+		{"from this machine over IPv6", here, func(r *http.Request) { r.RemoteAddr, r.Host = "[::1]:4000", "[::1]:8080" }, 200},
+		{"a page of an attacker whose name resolves to loopback", here, func(r *http.Request) { r.Host = "evil.example:8080" }, 401},
+		{"a proxy on this machine speaking for another", here, with("X-Forwarded-For", "10.0.0.9"), 401},
+		{"from elsewhere", there, nil, 401},
+		{"from elsewhere claiming to be loopback", there, with("X-Forwarded-For", "127.0.0.1"), 401},
+		{"from elsewhere with the Host of loopback", there, func(r *http.Request) { r.Host = "127.0.0.1" }, 401},
+		{"HTTP Basic", there, basic("ann", "right"), 200},
+		{"HTTP Basic with a wrong password", there, basic("ann", "wrong"), 401},
+		{"HTTP Basic with an endless password", there, basic("ann", strings.Repeat("x", 5000)), 401},
+		{"HTTP Basic without encryption", there, func(r *http.Request) { r.SetBasicAuth("ann", "right"); r.TLS = nil }, 401},
+		{"a cookie nobody signed", there, func(r *http.Request) { r.AddCookie(sessionCookie("YW5u.0.99999999999.AAAA", 9)) }, 401},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := built(t, testConfig(newSource(full())))
+			resp := ask(s, tt.from, "GET", "/api/v1/redundancy", tt.change)
+			if resp.StatusCode != tt.want {
+				t.Fatalf("answers %d, want %d", resp.StatusCode, tt.want)
+			}
+			text := body(t, resp)
+			if tt.want == 200 && !strings.Contains(text, `"status":"primary"`) || tt.want == 401 && strings.Contains(text, "primary") {
+				t.Errorf("body %s", text)
+			}
+		})
+	}
+}
+
+func TestReadinessIsForThePrimaryAlone(t *testing.T) {
+	for _, status := range allStatus {
+		src := newSource(full())
+		src.set(status)
+		resp := ask(built(t, testConfig(src)), there, "GET", "/readyz", nil)
+		want := 503
+		if status == "primary" {
+			want = 200
+		}
+		if text := body(t, resp); resp.StatusCode != want || strings.TrimSpace(text) != `{"status":"`+status+`"}` {
+			t.Errorf("%s: %d %s, want %d", status, resp.StatusCode, text, want)
+		}
+	}
+}
+
+// formLogin posts the login form and returns the answer.
+func formLogin(s *Server, name, password string, change func(*http.Request)) *http.Response {
+	return ask(s, there, "POST", "/login", func(r *http.Request) {
+		form := url.Values{"name": {name}, "password": {password}}.Encode()
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(form)), int64(len(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if change != nil {
+			change(r)
+		}
+	})
+}
+
+func TestLoginWorksOnBothManagersAndEnds(t *testing.T) {
+	users := &fakeUsers{}
+	cfg := testConfig(newSource(full()))
+	cfg.Users = users
+	first, second := built(t, cfg), built(t, testConfig(newSource(full())))
+	resp := formLogin(first, "ann", "right", nil)
+	if resp.StatusCode != http.StatusSeeOther || len(resp.Cookies()) != 1 {
+		t.Fatalf("login answers %d with %d cookies", resp.StatusCode, len(resp.Cookies()))
+	}
+	c := resp.Cookies()[0]
+	if !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" {
+		t.Errorf("cookie %+v", c)
+	}
+	if strings.Contains(c.Value, "right") {
+		t.Error("the cookie has the password in it")
+	}
+	read := func(s *Server) int {
+		return ask(s, there, "GET", "/api/v1/redundancy", func(r *http.Request) { r.AddCookie(c) }).StatusCode
+	}
+	if got := read(first); got != 200 {
+		t.Errorf("the same Manager answers %d", got)
+	}
+	if got := read(second); got != 200 {
+		t.Errorf("the other Manager answers %d", got)
+	}
+	if text := body(t, ask(first, there, "GET", "/", func(r *http.Request) { r.AddCookie(c) })); !strings.Contains(text, "Log out") {
+		t.Error("the page has no way to log out")
+	}
+	users.mu.Lock()
+	users.gen++
+	users.mu.Unlock()
+	if got := read(first); got != 401 {
+		t.Errorf("after the end of all sessions: %d", got)
+	}
+	second.clock = func() time.Time { return time.Now().Add(sessionLife + time.Second) }
+	if got := read(second); got != 401 {
+		t.Errorf("after its life: %d", got)
+	}
+	second.clock = func() time.Time { return time.Now().AddDate(-1, 0, 0) }
+	if got := read(second); got != 401 {
+		t.Errorf("with the clock set back a year: %d", got)
+	}
+	out := ask(first, there, "POST", "/logout", func(r *http.Request) { r.AddCookie(c) })
+	if out.StatusCode != 401 { // its session has ended above
+		t.Errorf("log out without a session answers %d", out.StatusCode)
+	}
+}
+
+func TestLoginRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name, user, password string
+		change               func(*http.Request)
+		want                 int
+	}{
+		{"a wrong password", "ann", "wrong", nil, 401},
+		{"an unknown user", "bob", "right", nil, 401},
+		{"nothing", "", "", nil, 401},
+		{"without encryption", "ann", "right", func(r *http.Request) { r.TLS = nil }, 403},
+		{"a form of another site", "ann", "right", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, 403},
+		{"a body without end", "ann", strings.Repeat("x", 70<<10), nil, 413},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp := formLogin(built(t, testConfig(newSource(full()))), tt.user, tt.password, tt.change)
+			if resp.StatusCode != tt.want || len(resp.Cookies()) > 0 {
+				t.Errorf("answers %d with %d cookies, want %d", resp.StatusCode, len(resp.Cookies()), tt.want)
+			}
+		})
+	}
+	t.Run("anybody, while there is no key to sign with", func(t *testing.T) {
+		cfg := testConfig(newSource(full()))
+		cfg.SessionKey = func() []byte { return nil }
+		if resp := formLogin(built(t, cfg), "ann", "right", nil); resp.StatusCode != 500 || len(resp.Cookies()) > 0 {
+			t.Errorf("answers %d", resp.StatusCode)
+		}
+	})
+	t.Run("too many tries from one address", func(t *testing.T) {
+		s := built(t, testConfig(newSource(full())))
+		for range 5 {
+			formLogin(s, "ann", "wrong", nil)
+		}
+		if resp := formLogin(s, "ann", "right", nil); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("answers %d", resp.StatusCode)
+		}
+	})
+	t.Run("an error of the inside is not told", func(t *testing.T) {
+		cfg := testConfig(newSource(full()))
+		cfg.Users = &fakeUsers{err: errors.New("open /var/lib/secret: broken")}
+		resp := formLogin(built(t, cfg), "ann", "right", nil)
+		if text := body(t, resp); resp.StatusCode != 500 || strings.Contains(text, "secret") {
+			t.Errorf("%d %s", resp.StatusCode, text)
+		}
+	})
+}
+
+func TestStatusPageShowsThePicture(t *testing.T) {
+	s := built(t, testConfig(newSource(full())))
+	resp := ask(s, here, "GET", "/", nil)
+	text := body(t, resp)
+	for _, want := range []string{"Primary", "(Running)", "Degraded", "10.0.0.50/24", "held by this node", "cell &lt;1&gt;", "4 behind", "stores none",
+		"1m1s ago", "Takeover from cell 2", "9.5 ms", "9:41</strong> left", "the Backup is 4 changes behind", "(Disconnected)", "within 420 ms", "version 1.2.3"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(text, "<1>") || strings.Contains(text, "0x") {
+		t.Error("the page has unescaped text or a pointer in it")
+	}
+	for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Cache-Control"} {
+		if resp.Header.Get(h) == "" {
+			t.Errorf("no header %s", h)
+		}
+	}
+	if text := body(t, ask(built(t, testConfig(newSource(Redundancy{}))), here, "GET", "/", nil)); !strings.Contains(text, "Field units connected") {
+		t.Errorf("the page of a node that knows nothing is cut off:\n%s", text)
+	}
+	for path, kind := range map[string]string{"/static/style.css": "text/css", "/static/live.js": "text/javascript"} {
+		if resp := ask(s, there, "GET", path, nil); resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) {
+			t.Errorf("%s: %d, %s", path, resp.StatusCode, resp.Header.Get("Content-Type"))
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := built(t, testConfig(newSource(full())))
+	text := body(t, ask(s, here, "GET", "/metrics", nil))
+	for _, want := range []string{`redundancypool_status{status="primary"} 1`, `redundancypool_status{status="online"} 0`, "redundancypool_vip_bound 1",
+		`redundancypool_member_behind{member="cell 2",role="backup"} 4`, "redundancypool_worst_case_takeover_seconds 0.42",
+		`redundancypool_last_changeover_seconds{kind="takeover",phase="elected"} 0.0095`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no line %q", want)
+		}
+	}
+}
+
+// TestDocumentCoversRoutesAndObjects keeps the API document true.
+func TestDocumentCoversRoutesAndObjects(t *testing.T) {
+	s := built(t, testConfig(newSource(full())))
+	var doc struct {
+		Paths      map[string]map[string]any
+		Components struct {
+			Schemas map[string]json.RawMessage
+		}
+	}
+	if err := json.Unmarshal([]byte(body(t, ask(s, here, "GET", "/api/v1/openapi.json", nil))), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var inDoc, inCode []string
+	for path, ops := range doc.Paths {
+		for method := range ops {
+			inDoc = append(inDoc, strings.ToUpper(method)+" "+path)
+		}
+	}
+	for _, r := range s.echo.Routes() {
+		inCode = append(inCode, r.Method+" "+strings.ReplaceAll(r.Path, ":file", "{file}"))
+	}
+	slices.Sort(inDoc)
+	slices.Sort(inCode)
+	if !slices.Equal(inDoc, inCode) {
+		t.Errorf("the document has %q\nthe code has %q", inDoc, inCode)
+	}
+	text, err := json.Marshal(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object any
+	if err := json.Unmarshal(text, &object); err != nil {
+		t.Fatal(err)
+	}
+	checkObject(t, "redundancy", doc.Components.Schemas["Redundancy"], object)
+}
+
+// checkObject compares the keys of an object with those of its schema, at every depth.
+func checkObject(t *testing.T, at string, schema json.RawMessage, v any) {
+	t.Helper()
+	var sc struct {
+		Properties map[string]json.RawMessage
+		Required   []string
+		Items      json.RawMessage
+	}
+	if err := json.Unmarshal(schema, &sc); err != nil {
+		t.Fatal(at, err)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		if len(v) != len(sc.Properties) || len(v) != len(sc.Required) {
+			t.Errorf("%s has %d keys, the document %d, required %d", at, len(v), len(sc.Properties), len(sc.Required))
+		}
+		for key, value := range v {
+			if sc.Properties[key] == nil {
+				t.Errorf("%s.%s is not in the document", at, key)
+				continue
+			}
+			checkObject(t, at+"."+key, sc.Properties[key], value)
+		}
+	case []any:
+		for _, value := range v {
+			checkObject(t, at+"[]", sc.Items, value)
+		}
+	}
+}
+
+// selfSigned makes a certificate with a name that tells which one it is.
+func selfSigned(t *testing.T, name string) *tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func TestListenersCertificatesAndClose(t *testing.T) {
+	src := newSource(full())
+	cfg := testConfig(src)
+	cfg.HTTP, cfg.HTTPS = "127.0.0.1:0", "0.0.0.0:0"
+	node, pool := selfSigned(t, "node"), selfSigned(t, "pool")
+	vip := netip.MustParseAddr("127.0.0.50") // every 127.x is this machine's
+	cfg.Certificate = func(local netip.Addr, _ string) (*tls.Certificate, error) {
+		if local == vip {
+			return pool, nil
+		}
+		return node, nil
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := sync.OnceFunc(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	defer closed()
+	_, port, _ := strings.Cut(s.HTTPSAddr().String(), "]:")
+	if port == "" {
+		_, port, _ = strings.Cut(s.HTTPSAddr().String(), ":")
+	}
+	for addr, want := range map[string]string{"127.0.0.1": "node", "127.0.0.50": "pool"} {
+		c, err := tls.Dial("tcp", addr+":"+port, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.ConnectionState().PeerCertificates[0].DNSNames[0]; got != want {
+			t.Errorf("%s shows the certificate of %s, want %s", addr, got, want)
+		}
+		c.Close()
+	}
+	t.Run("connections to the virtual IP are ended, others stay", func(t *testing.T) {
+		dial := func(addr string) *tls.Conn {
+			c, err := tls.Dial("tcp", addr+":"+port, &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		toVIP, toNode := dial("127.0.0.50"), dial("127.0.0.1")
+		request := "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+		answers := func(c *tls.Conn) bool {
+			if _, err := io.WriteString(c, request); err != nil {
+				return false
+			}
+			_, err := c.Read(make([]byte, 1024))
+			return err == nil
+		}
+		if !answers(toVIP) || !answers(toNode) {
+			t.Fatal("no answer")
+		}
+		s.CloseConnections(vip)
+		if answers(toVIP) {
+			t.Error("the connection to the virtual IP lives")
+		}
+		if !answers(toNode) {
+			t.Error("the connection to the node's address died")
+		}
+	})
+	t.Run("live updates", func(t *testing.T) {
+		client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := client.Get("http://" + s.HTTPAddr().String() + "/api/v1/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		lines := bufio.NewScanner(resp.Body)
+		next := func() string {
+			for lines.Scan() {
+				if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+					var r Redundancy
+					if err := json.Unmarshal([]byte(data), &r); err != nil {
+						t.Fatal(err)
+					}
+					return r.Status
+				}
+			}
+			return "end"
+		}
+		if got := next(); got != "primary" {
+			t.Errorf("first %s", got)
+		}
+		src.set("online")
+		if got := next(); got != "online" {
+			t.Errorf("then %s", got)
+		}
+		start := time.Now()
+		closed() // with the stream open
+		if d := time.Since(start); d > closeWait {
+			t.Errorf("close took %v: it waited for the stream", d)
+		}
+		if got := next(); got != "end" {
+			t.Errorf("after Close %s", got)
+		}
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"plain HTTP in the LAN", func(c *Config) { c.HTTP = "0.0.0.0:0" }, "readable in the LAN"},
+		{"an address that is not here", func(c *Config) { c.HTTPS = "192.0.2.1:0" }, "192.0.2.1"},
+		{"nothing to ask", func(c *Config) { c.Source = nil }, "needs Source"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := testConfig(newSource(full()))
+			tt.change(&cfg)
+			if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestLiveUpdatesAreBounded(t *testing.T) {
+	cfg := testConfig(newSource(full()))
+	cfg.MaxStreams = 1
+	s := built(t, cfg)
+	s.streams <- struct{}{}
+	if code := ask(s, here, "GET", "/api/v1/events", nil).StatusCode; code != http.StatusServiceUnavailable {
+		t.Errorf("answers %d", code)
+	}
+}
+
+func FuzzSession(f *testing.F) {
+	s, err := newServer(testConfig(newSource(Redundancy{})))
+	if err != nil {
+		f.Fatal(err)
+	}
+	value, err := s.newSession(context.Background(), "ann")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("", 0)
+	f.Add("a.b.c.d", 1)
+	f.Add("...", 2)
+	f.Fuzz(func(t *testing.T, text string, at int) {
+		at = min(max(at, 0), len(value))
+		for _, forged := range []string{text, value[:at] + text + value[at:], text + value[at:]} {
+			if forged == value {
+				continue
+			}
+			if _, err := s.openSession(context.Background(), forged); !errors.Is(err, ErrLogin) {
+				t.Errorf("%q was believed (%v)", forged, err)
+			}
+		}
+	})
+}
