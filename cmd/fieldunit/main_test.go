@@ -264,6 +264,46 @@ func TestKilledUnitLosesNothing(t *testing.T) {
 	}
 }
 
+func TestReportNamesTheOutage(t *testing.T) {
+	d, b := manager(t)
+	dir := t.TempDir()
+	report := filepath.Join(dir, "report")
+	c := command(t, "run", "--simulate", "--rate", "200", "--profile", profile(t, port(b), nil), "--report", report, "--count", "200")
+	for end := time.Now().Add(20 * time.Second); len(d.stored()) < 20; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing stored")
+		}
+	}
+	address := b.Addrs()[0].String()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := broker.Open(context.Background(), broker.Config{Endpoints: []broker.Endpoint{{Address: address, Plain: true}}, Recorder: d, Doorkeeper: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = next.Close() }()
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum summary
+	if err := json.Unmarshal(raw, &sum); err != nil {
+		t.Fatal(err)
+	}
+	u := sum.Units[0]
+	if u.Stored != 200 || u.Connects != 2 || len(u.Outages) != 1 {
+		t.Fatalf("%s", raw)
+	}
+	if o := u.Outages[0]; o.Reason == "" || o.ConnectedNS < o.LostNS || o.FirstAckNS < o.ConnectedNS || o.GapMS <= 0 {
+		t.Errorf("%+v", o)
+	}
+	t.Logf("%+v", u.Outages[0])
+}
+
 func TestTermEndsItCleanly(t *testing.T) {
 	d, b := manager(t)
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,17 +28,21 @@ type records struct {
 	wg     sync.WaitGroup
 }
 
+// maxOutages bounds the memory of a unit that runs for years.
+const maxOutages = 1000
+
 // history is one unit's part of the report.
 type history struct {
-	Unit     string   `json:"unit"`
-	Boot     string   `json:"boot"`
-	Stored   uint64   `json:"acknowledged"`
-	Waiting  int      `json:"waiting"`
-	Dropped  uint64   `json:"dropped"`
-	Rejected uint64   `json:"rejected"`
-	Connects uint64   `json:"connections"`
-	Outages  []outage `json:"outages"`
-	MaxAckMS float64  `json:"max_ack_ms"` // longest from first sending to acknowledgement
+	Unit      string   `json:"unit"`
+	Boot      string   `json:"boot"`
+	Stored    uint64   `json:"acknowledged"`
+	Waiting   int      `json:"waiting"`
+	Dropped   uint64   `json:"dropped"`
+	Rejected  uint64   `json:"rejected"`
+	Connects  uint64   `json:"connections"`
+	Outages   []outage `json:"outages"`                  // the latest maxOutages
+	Forgotten uint64   `json:"outages_before,omitempty"` // how many older ones there were
+	MaxAckMS  float64  `json:"max_ack_ms"`               // longest from first sending to acknowledgement
 
 	lastAck time.Time
 }
@@ -163,6 +168,10 @@ func (r *records) changed(unit string, c agent.Change) {
 		o := outage{LostNS: e.AtNS, Reason: c.Reason}
 		if !h.lastAck.IsZero() {
 			o.LastAckNS = h.lastAck.UnixNano()
+		}
+		if n == maxOutages {
+			h.Outages = slices.Delete(h.Outages, 0, 1)
+			h.Forgotten++
 		}
 		h.Outages = append(h.Outages, o)
 	}

@@ -144,22 +144,37 @@ func BenchmarkClose(b *testing.B) {
 	if n, err := strconv.Atoi(os.Getenv("UNITS")); err == nil {
 		units = n
 	}
-	var total time.Duration
-	for b.Loop() {
-		br := open(b, nil)
-		conns := make([]*device, units)
-		for i := range conns {
-			conns[i] = online(b, br, 4+byte(i%2), fmt.Sprintf("u%d", i))
-		}
-		start := time.Now()
-		if err := br.Close(); err != nil {
-			b.Fatal(err)
-		}
-		total += time.Since(start)
-		for _, d := range conns {
-			_ = d.c.Close()
-		}
+	cert, _ := certificate(b)
+	for _, secure := range []bool{false, true} {
+		b.Run(fmt.Sprintf("units=%d/tls=%v", units, secure), func(b *testing.B) {
+			var total time.Duration
+			for b.Loop() {
+				br := open(b, func(c *Config) {
+					c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+					c.Endpoints = []Endpoint{{Address: "127.0.0.1:0", Plain: !secure}}
+				})
+				conns := make([]net.Conn, units)
+				for i := range conns {
+					d := dial(b, br, 4+byte(i%2), fmt.Sprintf("u%d", i))
+					conns[i] = d.c
+					if secure {
+						d.c = tls.Client(d.c, &tls.Config{InsecureSkipVerify: true})
+						d.r = bufio.NewReader(d.c)
+					}
+					if code := d.connect("x" + d.unit); code != 0 {
+						b.Fatalf("CONNACK %#x", code)
+					}
+				}
+				start := time.Now()
+				if err := br.Close(); err != nil {
+					b.Fatal(err)
+				}
+				total += time.Since(start)
+				for _, c := range conns {
+					_ = c.Close()
+				}
+			}
+			b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms/close")
+		})
 	}
-	b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms/close")
-	b.ReportMetric(float64(units), "units")
 }
