@@ -70,7 +70,23 @@ func (h *host) bind(b binding) error {
 	if err := h.route.AddrReplace(nil, a); err != nil {
 		return fmt.Errorf("bind %v: %w", b.Address, err)
 	}
+	if b.Address.Is6() {
+		return h.awaitLocal(b.Address)
+	}
 	return nil
+}
+
+// awaitLocal waits until the kernel takes packets to a for its own: it makes the route of an
+// IPv6 address in a work queue, after the address is there.
+func (h *host) awaitLocal(a netip.Addr) error {
+	for range 250 {
+		routes, err := h.route.RouteGet(a.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+	return fmt.Errorf("bind %v: the kernel has made no route for it in 50 ms", a)
 }
 
 // unbind removes the address; that it is not there is no error.

@@ -267,6 +267,9 @@ func (k *Keeper) attach() error {
 	k.ifi = *ifi
 	if k.wire, err = openWire(ifi, k.address); err != nil {
 		k.wire = nil
+		if errors.Is(err, unix.EPERM) { // capabilities of a user namespace that does not own the network
+			return fmt.Errorf("%w here, although the capabilities are there: %w", ErrNotPermitted, err)
+		}
 		if !lookAtLink(ifi.Index).up {
 			return fmt.Errorf("%w: %w", ErrLinkDown, err)
 		}

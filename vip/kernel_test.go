@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/netip"
@@ -154,10 +155,16 @@ func TestKilledManagerAndGuardLeaveTheRestToTheKernel(t *testing.T) {
 	begin := time.Now()
 	m.signal(unix.SIGKILL)
 	if s.Fenced {
-		await(t, "nobody answers for the address", soon, func() bool { return l.probeFor("c", vip4.Addr(), 5*time.Millisecond) == "" })
-		t.Logf("silent %v after both were killed (nftables)", time.Since(begin))
-		if d := time.Since(begin); d > 1500*time.Millisecond {
-			t.Errorf("silent only %v after both were killed", d)
+		var silent time.Duration
+		l.ask("c", vip4.Addr(), func(owner string) bool {
+			if owner != "" {
+				silent = time.Since(begin)
+			}
+			return time.Since(begin) < time.Second
+		})
+		t.Logf("last answer %v after both were killed (nftables)", silent)
+		if silent > 900*time.Millisecond {
+			t.Errorf("still answers %v after both were killed", silent)
 		}
 	}
 	await(t, "address gone", soon, func() bool { return !has(t, h, vip4.Addr()) })
@@ -456,11 +463,14 @@ func TestOtherManagerIsWaitedFor(t *testing.T) {
 	ma.do("acquire")
 	mb.command("acquire")
 	hb := l.handle("b")
-	for range 20 { // b asks again and again; it must not bind while a answers
-		if owner := l.probeFor("c", vip4.Addr(), 5*time.Millisecond); owner != "" && owner != l.mac("a") {
-			t.Fatalf("%s answers for the address that a holds", owner)
+	n := 0
+	l.ask("c", vip4.Addr(), func(owner string) bool { // b asks again and again; it must not bind while a answers
+		if owner != "" && owner != l.mac("a") {
+			t.Errorf("%s answers for the address that a holds", owner)
 		}
-	}
+		n++
+		return n < 20
+	})
 	if has(t, hb, vip4.Addr()) {
 		t.Fatal("b bound the address that a holds")
 	}
@@ -470,4 +480,89 @@ func TestOtherManagerIsWaitedFor(t *testing.T) {
 		t.Fatal(a.Err)
 	}
 	t.Logf("acquired %v after the other Manager let go", time.Since(begin))
+}
+
+func TestOtherManagerThatDoesNotLetGoIsNotWaitedForBeyondTheLimit(t *testing.T) {
+	l := newLab(t)
+	ma := l.manager("a", managerSettings{}).opened()
+	mb := l.manager("b", managerSettings{Peers: []string{l.mac("a")}}).opened()
+	ma.do("acquire")
+	begin := time.Now()
+	mb.do("acquire")
+	if d := time.Since(begin); d < DefaultConfig().HeldLimit {
+		t.Errorf("acquired after %v, before the limit %v", d, DefaultConfig().HeldLimit)
+	}
+	await(t, "the announcement of b wins", soon, func() bool {
+		_, _ = l.dial("c", vip4.Addr(), 100*time.Millisecond)
+		return l.neighbour("c", vip4.Addr()) != ""
+	})
+	if e := ma.event(EventConflict); e.MAC != l.mac("b") {
+		t.Errorf("a saw a conflict with %s, want %s", e.MAC, l.mac("b"))
+	}
+}
+
+func TestOpenWithoutPermissionSaysSo(t *testing.T) {
+	l := newLab(t)
+	m := l.manager("a", managerSettings{Powerless: true})
+	if a := m.await("open"); !strings.Contains(a.Err, ErrNotPermitted.Error()) {
+		t.Errorf("open: %q, want %v", a.Err, ErrNotPermitted)
+	}
+}
+
+func TestFullProbe(t *testing.T) {
+	l := newLab(t)
+	l.ip("b", "addr add 10.77.0.60/32 dev eth0")
+	if err := l.in("c", func() error {
+		rounds := 0
+		begin := time.Now()
+		mac, found, err := Probe(t.Context(), "eth0", vip4.Addr(), 3, func(done int) { rounds = done })
+		if err != nil || found || rounds != 3 {
+			t.Errorf("probe of a free address: %v, found %v, %d rounds, %v; want 3 silent ones", mac, found, rounds, err)
+		}
+		if d := time.Since(begin); d < 3*probeSpacing {
+			t.Errorf("3 rounds took %v, want %v at least", d, 3*probeSpacing)
+		}
+		mac, found, err = Probe(t.Context(), "eth0", netip.MustParseAddr("10.77.0.60"), DefaultProbeRounds, nil)
+		if err != nil || !found || mac.String() != l.mac("b") {
+			t.Errorf("probe of an occupied address: %v, found %v, %v; want %s", mac, found, err, l.mac("b"))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, _, err = Probe(ctx, "eth0", vip4.Addr(), 3, nil)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled probe: %v", err)
+		}
+		_, _, err = Probe(t.Context(), "eth9", vip4.Addr(), 3, nil)
+		checkError(t, err, `"eth9"`)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLocalAddressesTellStaticFromDynamic(t *testing.T) {
+	l := newLab(t)
+	l.ip("a", "addr add 10.77.0.9/24 dev eth0 valid_lft 3600 preferred_lft 3600")
+	if err := l.in("a", func() error {
+		all, err := LocalAddresses()
+		if err != nil {
+			return err
+		}
+		found := map[string]LocalAddress{}
+		for _, x := range all {
+			found[x.Address.String()] = x
+		}
+		if x := found["10.77.0.1/24"]; x.Dynamic || !x.Up || x.Interface != "eth0" || x.MAC.String() != l.mac("a") {
+			t.Errorf("the static address: %+v", x)
+		}
+		if x := found["10.77.0.9/24"]; !x.Dynamic {
+			t.Errorf("the address with a lifetime: %+v", x)
+		}
+		if x := found["127.0.0.1/8"]; !x.Loopback {
+			t.Errorf("loopback: %+v", x)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

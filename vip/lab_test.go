@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -219,6 +220,10 @@ func (l *lab) manager(host string, set managerSettings) *manager {
 	// The race detector would have each process sleep for a second at its end.
 	m.cmd.Env = append(os.Environ(), roleVariable+"=manager", "GORACE=atexit_sleep_ms=0")
 	m.cmd.Stderr = &m.stderr
+	if set.Powerless {
+		m.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{Size: 1}}, GidMappings: []syscall.SysProcIDMap{{Size: 1}}}
+	}
 	if m.in, err = m.cmd.StdinPipe(); err != nil {
 		l.t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ func (l *lab) listen(host, at string) <-chan string {
 	return got
 }
 
-// probeFor sends one probe from a host and waits that long.
-func (l *lab) probeFor(host string, a netip.Addr, wait time.Duration) (owner string) {
+// ask calls heard with the answer to each of its probes, 5 ms apart, until heard says no.
+func (l *lab) ask(host string, a netip.Addr, heard func(owner string) bool) {
 	l.t.Helper()
 	err := l.in(host, func() error {
 		ifi, err := net.InterfaceByName("eth0")
@@ -43,14 +43,22 @@ func (l *lab) probeFor(host string, a netip.Addr, wait time.Duration) (owner str
 			return err
 		}
 		defer w.close()
-		mac, err := probeOnce(l.t.Context(), w, ifi.HardwareAddr, wait)
-		owner = mac.String()
-		return err
+		for {
+			mac, err := probeOnce(l.t.Context(), w, ifi.HardwareAddr, 5*time.Millisecond)
+			if err != nil {
+				return err
+			}
+			if !heard(mac.String()) {
+				return nil
+			}
+			if mac != nil {
+				time.Sleep(5 * time.Millisecond) // the distance of the samples
+			}
+		}
 	})
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return owner
 }
 
 // announceOnce claims an address from the calling thread's namespace, as a stranger would.

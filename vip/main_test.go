@@ -43,6 +43,7 @@ type managerSettings struct {
 	Peers     []string // MACs of the other Manager
 	Farewells []Farewell
 	Period    time.Duration // AnnouncePeriod, if not 0
+	Powerless bool          // run in a user namespace that does not own the network
 	GuardOnce string        // a file; once it exists no guard can be started
 	Listen    bool          // accept TCP on port 7000 of every address and say nothing
 }
