@@ -57,7 +57,7 @@ func (s *Store) checkpoint(ctx context.Context) error {
 		return err
 	}
 	s.unsaved.Add(-before)
-	if pages < maxWAL {
+	if pages < s.cfg.walPages {
 		return nil
 	}
 	s.applying.Lock()

@@ -147,6 +147,56 @@ func TestProbeReturnsWithItsContextAndDoesNotPileUp(t *testing.T) {
 	}
 }
 
+func TestTheWALDoesNotGrowForEver(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Config{Dir: dir, CheckpointEvery: time.Hour, CheckpointBytes: 1 << 40, walPages: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	must(t, s, cmd(1, UnitAdd{Name: "u"}))
+	largest := int64(0)
+	for n := range uint64(400) {
+		must(t, s, bulk(n+2, 10_000))
+		if n%20 != 0 {
+			continue
+		}
+		if err := s.checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, st.WALBytes)
+	}
+	if largest > 3<<20 {
+		t.Errorf("the WAL grew to %d bytes", largest)
+	}
+	sound(t, s)
+}
+
+func TestAFailedSyncIsNotForgotten(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	must(t, s, cmd(1, UnitAdd{Name: "u"}))
+	if i, term, err := s.Sync(t.Context()); i != 1 || term != 1 || err != nil {
+		t.Fatalf("sync: %d %d %v", i, term, err)
+	}
+	if err := s.failedSync(osError(unix.EIO)); !errors.Is(err, ErrIO) {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Sync(t.Context()); !errors.Is(err, ErrIO) || !errors.Is(err, unix.EIO) {
+		t.Errorf("sync after a failed one: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := openStore(t, dir).Sync(t.Context()); err != nil {
+		t.Errorf("opened anew: %v", err)
+	}
+}
+
 func TestReadersWritersAndReplaceAtOnce(t *testing.T) {
 	a, b := openStore(t, ""), openStore(t, "")
 	must(t, a, cmd(1, UnitAdd{Name: "u"}), cmd(2, batch(record("u", 1, 1, 1))))

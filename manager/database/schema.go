@@ -78,14 +78,15 @@ CREATE VIEW user (name) AS SELECT name FROM user_row;
 `
 
 // schema2: the history of changes of Primary; the last reading of each tag, and the tags that
-// are in error now.
+// are in error now. CROSS JOIN fixes the order: unit, its series, one look-up in each; SQLite
+// would otherwise look at every reading.
 const schema2 = `
 CREATE TABLE changeover_row (id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, record TEXT NOT NULL);
 CREATE VIEW changeover (id, at_ms, record) AS SELECT id, at_ms, record FROM changeover_row;
 CREATE VIEW tag (unit, node, group_name, tag, source_ms, seq, value, error) AS
 	SELECT u.name, s.node, s.grp, s.tag, r.source_ms, r.seq, r.value, r.error
-	FROM series s JOIN unit_row u ON u.id = s.unit
-	JOIN sample_row r ON r.series = s.id
+	FROM unit_row u CROSS JOIN series s ON s.unit = u.id
+	CROSS JOIN sample_row r ON r.series = s.id
 		AND (r.source_ms, r.hash) = (SELECT m.source_ms, m.hash FROM sample_row m
 			WHERE m.series = s.id ORDER BY m.source_ms DESC, m.hash DESC LIMIT 1);
 CREATE VIEW alarm (unit, node, group_name, tag, source_ms, error) AS

@@ -41,6 +41,8 @@ type Config struct {
 	// CheckBytes is the size up to which Open reads the whole file to see that it is sound; a
 	// larger one would make the start long (see Check). 0: 64 MiB; negative: never.
 	CheckBytes int64
+
+	walPages int // 0: maxWAL
 }
 
 // Store is an open database. All methods are safe for concurrent use.
@@ -93,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.CheckBytes == 0 {
 		cfg.CheckBytes = 64 << 20
+	}
+	if cfg.walPages == 0 {
+		cfg.walPages = maxWAL
 	}
 	if cfg.QueryTime <= 0 {
 		cfg.QueryTime = 30 * time.Second
