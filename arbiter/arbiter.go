@@ -1,0 +1,411 @@
+// Package arbiter is the voter without data: a process on a small third machine that takes part
+// in a pool's election, stores positions and never payload, never leads and holds no address.
+//
+// It runs manager/pool in the Arbiter's role and adds what a process needs: identity, pairing,
+// its control socket and reset. It links neither SQLite nor MQTT, netlink or the web server, so
+// that it stays small. cmd/arbiter runs it.
+package arbiter
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"redundancypool/manager/pool"
+	"redundancypool/manager/pool/transport"
+	"redundancypool/manager/trust"
+)
+
+// Config describes one Arbiter process.
+type Config struct {
+	Dir     string
+	Listen  string // host:port of the pool port; empty: all addresses, port 8099
+	Version string
+	Log     *slog.Logger
+}
+
+// DefaultListen is the pool port on all addresses.
+const DefaultListen = ":8099"
+
+// Arbiter is the running process' state. Its folder holds one sub-folder per pool, so that more
+// than one can follow; today it takes part in one.
+type Arbiter struct {
+	cfg    Config
+	trust  *trust.Store
+	port   *transport.Port
+	dialer *transport.Dialer
+
+	mu       sync.Mutex
+	member   *pool.Pool
+	dir      string    // of member
+	deadline time.Time // of an unfinished forming, on the monotonic clock
+	timer    *time.Timer
+	events   []string
+}
+
+// ErrBusy is returned by Reset while the process runs.
+var ErrBusy = errors.New("the Arbiter is running on this folder")
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	debug.SetMemoryLimit(24 << 20)
+	debug.SetGCPercent(50)
+	if cfg.Listen == "" {
+		cfg.Listen = DefaultListen
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("data folder %s: %w; choose a folder that this user may write with --data", cfg.Dir, err)
+	}
+	a := &Arbiter{cfg: cfg}
+	srv, err := a.control() // takes the folder's lock first
+	if err != nil {
+		return err
+	}
+	defer srv.Close()
+	if a.trust, err = trust.Open(cfg.Dir); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on the pool port %s: %w; choose another with --listen, or stop what uses it", cfg.Listen, err)
+	}
+	a.port = transport.NewPort(ln, transport.PortConfig{TLS: a.trust.ServerTLS(), Fingerprint: PeerFingerprint, Log: cfg.Log})
+	defer a.port.Close()
+	a.dialer = NewDialer(a.trust)
+	a.register()
+	if err := a.resume(); err != nil {
+		return err
+	}
+	defer a.stop()
+	cfg.Log.Info("arbiter serves", "port", ln.Addr().String(), "fingerprint", a.trust.Fingerprint().String())
+	<-ctx.Done()
+	return nil
+}
+
+// PeerFingerprint is the transport's way to a peer's identity.
+func PeerFingerprint(cs tls.ConnectionState) (string, error) {
+	fp, err := trust.Peer(cs)
+	if err != nil {
+		return "", err
+	}
+	b, err := fp.MarshalText()
+	return string(b), err
+}
+
+// NewDialer connects to members whose fingerprint (64 hex digits) is known.
+func NewDialer(s *trust.Store) *transport.Dialer {
+	return &transport.Dialer{TLS: func(text string) *tls.Config {
+		fp, err := trust.ParseFingerprint(text)
+		if err != nil {
+			fp = trust.Fingerprint{} // belongs to nobody: the handshake fails and says so
+		}
+		return s.ClientTLS(fp)
+	}}
+}
+
+func (a *Arbiter) register() {
+	p := a.port
+	p.HandleCall(pool.MethodPair, nil, func(_ context.Context, c *transport.Conn, body []byte) (any, error) {
+		return AcceptPairing(a.trust, c, body, pool.Arbiter, a.name())
+	})
+	p.HandleCall(pool.MethodJoin, a.fromMaster, handle(a.join))
+	p.HandleCall(pool.MethodPlan, a.fromMaster, handle(a.plan))
+	p.HandleCall(pool.MethodAbandon, a.fromMaster, handle(a.abandon))
+	p.HandleCall(pool.MethodDismiss, a.fromManager, handle(a.dismiss))
+	p.HandleCall(pool.MethodResign, a.fromManager, handle(a.dismiss))
+}
+
+// handle decodes the body of a call.
+func handle[T any](f func(context.Context, T) (any, error)) func(context.Context, *transport.Conn, []byte) (any, error) {
+	return func(ctx context.Context, _ *transport.Conn, body []byte) (any, error) {
+		var v T
+		if err := json.Unmarshal(body, &v); err != nil {
+			return nil, transport.Refuse("malformed", "message cannot be read: %v", err)
+		}
+		return f(ctx, v)
+	}
+}
+
+func (a *Arbiter) fromMaster(_ transport.Hello, fingerprint string) error {
+	return FromMaster(a.trust, fingerprint)
+}
+
+// fromManager admits either approved Manager: a survivor may be the Backup.
+func (a *Arbiter) fromManager(_ transport.Hello, fingerprint string) error {
+	fp, err := trust.ParseFingerprint(fingerprint)
+	if err != nil {
+		return err
+	}
+	if r, ok := a.trust.Lookup(fp); !ok || r.Role == pool.Arbiter.String() {
+		return transport.Refuse("not_trusted", "%s is not a Manager that this Arbiter trusts", short(fingerprint))
+	}
+	return nil
+}
+
+// FromMaster admits only an approved Master.
+func FromMaster(s *trust.Store, fingerprint string) error {
+	fp, err := trust.ParseFingerprint(fingerprint)
+	if err != nil {
+		return err
+	}
+	r, ok := s.Lookup(fp)
+	switch {
+	case !ok:
+		return transport.Refuse("not_trusted", "%s is not trusted here: pair it with a token of this node, or approve its fingerprint", short(fingerprint))
+	case r.Role != pool.Master.String():
+		return transport.Refuse("not_master", "%s is trusted here as %s, not as Master", short(fingerprint), r.Role)
+	}
+	return nil
+}
+
+func short(s string) string { return s[:min(12, len(s))] }
+
+func (a *Arbiter) name() string { return "arbiter-" + short(a.fingerprint()) }
+
+func (a *Arbiter) fingerprint() string {
+	b, _ := a.trust.Fingerprint().MarshalText()
+	return string(b)
+}
+
+// folder is where a pool's store is kept; the id comes from another node and is checked.
+func (a *Arbiter) folder(id string) (string, error) {
+	for _, c := range id {
+		if (c < 'a' || c > 'f') && (c < '0' || c > '9') {
+			return "", transport.Refuse("malformed", "pool id %q is not hexadecimal", short(id))
+		}
+	}
+	if len(id) != 32 {
+		return "", transport.Refuse("malformed", "pool id has %d digits, not 32", len(id))
+	}
+	return filepath.Join(a.cfg.Dir, "pools", id), nil
+}
+
+// pending is the part of a join that waits for its plan, kept beside the store.
+type pending struct {
+	Join pool.JoinRequest `json:"join"`
+	ID   pool.MemberID    `json:"id"`
+}
+
+// join decides whether this Arbiter takes part: only when it belongs to no other pool.
+func (a *Arbiter) join(_ context.Context, q pool.JoinRequest) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if q.As != pool.Arbiter {
+		return nil, transport.Refuse("wrong_role", "this node is an Arbiter and cannot join as %v", q.As)
+	}
+	if diff := q.Differences(netip.AddrPort{}, netip.AddrPort{}, "", a.cfg.Version); len(diff) > 0 {
+		return nil, pool.MismatchError(diff)
+	}
+	dir, err := a.folder(q.Pool)
+	if err != nil {
+		return nil, err
+	}
+	if a.member != nil {
+		rec := a.member.Record()
+		if rec.Pool != q.Pool || rec.Phase == pool.PhaseEffective {
+			return nil, transport.Refuse("belongs_to_pool", "this Arbiter already belongs to pool %s; leave that pool first, or run \"arbiter reset\" on its machine if it no longer exists", short(rec.Pool))
+		}
+		if err := a.forgetLocked("a newer attempt"); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := os.Stat(dir); err == nil {
+		if err := os.RemoveAll(dir); err != nil { // of an attempt that ended without a word
+			return nil, fmt.Errorf("remove an unfinished attempt: %w", err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make folder of the pool: %w", err)
+	}
+	p := pending{Join: q, ID: pool.MemberID(pool.NewID())}
+	b, _ := json.Marshal(p)
+	if err := os.WriteFile(filepath.Join(dir, "join.json"), b, 0o600); err != nil {
+		return nil, fmt.Errorf("keep join: %w", err)
+	}
+	a.giveUpAfterLocked(q.Remaining)
+	return pool.JoinAnswer{ID: p.ID, Name: a.name()}, nil
+}
+
+// plan starts this member.
+func (a *Arbiter) plan(_ context.Context, pl pool.Plan) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	dir, err := a.folder(pl.Record.Pool)
+	if err != nil {
+		return nil, err
+	}
+	if a.member != nil {
+		return nil, transport.Refuse("belongs_to_pool", "this Arbiter has already started in pool %s", short(a.member.Record().Pool))
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "join.json"))
+	var p pending
+	if err == nil {
+		err = json.Unmarshal(b, &p)
+	}
+	if err != nil || p.Join.Incarnation != pl.Record.Incarnation {
+		return nil, transport.Refuse("no_join", "this Arbiter was not asked to join that attempt first")
+	}
+	rec := pl.Record
+	rec.Self = p.ID
+	if err := ApproveMembers(a.trust, rec); err != nil {
+		return nil, err
+	}
+	if err := pool.Join(dir, rec); err != nil {
+		return nil, err
+	}
+	if err := a.openLocked(dir, rec); err != nil {
+		return nil, err
+	}
+	a.giveUpAfterLocked(pl.Remaining)
+	return struct{}{}, nil
+}
+
+// ApproveMembers trusts the other members that an approved Master introduced.
+func ApproveMembers(s *trust.Store, rec pool.Record) error {
+	for _, m := range rec.Members {
+		if m.ID == rec.Self {
+			continue
+		}
+		fp, err := trust.ParseFingerprint(m.Fingerprint)
+		if err != nil {
+			return transport.Refuse("malformed", "fingerprint of %s: %v", m.Name, err)
+		}
+		if err := s.Approve(fp, m.Role.String(), m.Name); err != nil {
+			return fmt.Errorf("approve %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func (a *Arbiter) openLocked(dir string, rec pool.Record) error {
+	p, err := pool.Open(pool.Config{
+		Dir: dir, Record: rec, Port: a.port, Dialer: a.dialer, Version: a.cfg.Version, Log: a.cfg.Log,
+		Event: func(e pool.Event) {
+			a.cfg.Log.Info("event", "code", e.Code, "term", e.Term, "cause", e.Cause)
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("start in pool %s: %w", short(rec.Pool), err)
+	}
+	a.member, a.dir = p, dir
+	return nil
+}
+
+// giveUpAfterLocked forgets an attempt that does not become effective in time.
+func (a *Arbiter) giveUpAfterLocked(d time.Duration) {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.deadline = time.Now().Add(d)
+	a.timer = time.AfterFunc(d, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.member != nil && a.member.Record().Phase == pool.PhaseEffective {
+			return
+		}
+		if err := a.forgetLocked("the pool did not become effective in time"); err != nil {
+			a.cfg.Log.Error("cannot forget an unfinished pool", "error", err)
+		}
+	})
+}
+
+// abandon forgets an attempt that its Master gave up; a pool that is effective is not one.
+func (a *Arbiter) abandon(_ context.Context, t pool.Attempt) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.member != nil {
+		rec := a.member.Record()
+		if rec.Pool != t.Pool || rec.Incarnation != t.Incarnation {
+			return nil, transport.Refuse("unknown_pool", "this Arbiter is not in that attempt")
+		}
+		if rec.Phase == pool.PhaseEffective {
+			return nil, transport.Refuse("effective", "the pool is effective: leave it in order")
+		}
+	}
+	return struct{}{}, a.forgetLocked("abandoned: " + t.Why)
+}
+
+// dismiss forgets a pool that its Master has taken this Arbiter out of.
+func (a *Arbiter) dismiss(_ context.Context, t pool.Attempt) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.member == nil || a.member.Record().Pool != t.Pool {
+		return nil, transport.Refuse("unknown_pool", "this Arbiter does not belong to that pool")
+	}
+	return struct{}{}, a.forgetLocked("dismissed: " + t.Why)
+}
+
+// forgetLocked closes the member and removes its folder.
+func (a *Arbiter) forgetLocked(why string) error {
+	if a.timer != nil {
+		a.timer.Stop()
+		a.timer = nil
+	}
+	dir := a.dir
+	if a.member != nil {
+		if err := a.member.Close(); err != nil {
+			a.cfg.Log.Warn("closing the member", "error", err)
+		}
+		a.member, a.dir = nil, ""
+	}
+	a.cfg.Log.Info("pool forgotten", "why", why)
+	if dir == "" {
+		return os.RemoveAll(filepath.Join(a.cfg.Dir, "pools"))
+	}
+	return os.RemoveAll(dir)
+}
+
+// resume starts the pool that this Arbiter belonged to before.
+func (a *Arbiter) resume() error {
+	dirs, err := os.ReadDir(filepath.Join(a.cfg.Dir, "pools"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the Arbiter's folder: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range dirs {
+		dir := filepath.Join(a.cfg.Dir, "pools", d.Name())
+		rec, err := pool.ReadRecord(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // asked to join, never given a plan
+		}
+		if err != nil {
+			return err
+		}
+		if a.member != nil {
+			return fmt.Errorf("folder %s holds two pools: this release serves one; run \"arbiter reset\" or remove the wrong one", a.cfg.Dir)
+		}
+		if err := a.openLocked(dir, rec); err != nil {
+			return err
+		}
+		if rec.Phase != pool.PhaseEffective {
+			a.giveUpAfterLocked(10 * time.Minute)
+		}
+	}
+	return nil
+}
+
+func (a *Arbiter) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	if a.member != nil {
+		if err := a.member.Close(); err != nil {
+			a.cfg.Log.Warn("closing the member", "error", err)
+		}
+		a.member = nil
+	}
+}

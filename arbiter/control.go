@@ -1,0 +1,113 @@
+package arbiter
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"redundancypool/manager/control"
+	"redundancypool/manager/pool"
+)
+
+// Status is the object that "arbiter status --json" prints.
+type Status struct {
+	Node        string         `json:"node"`
+	Role        pool.Role      `json:"role"`
+	Status      pool.Status    `json:"status"` // online
+	Pool        *string        `json:"pool"`   // null: belongs to none
+	Phase       string         `json:"phase"`
+	Term        uint64         `json:"term"`
+	LastIndex   uint64         `json:"last_index"`
+	BytesOnDisk int64          `json:"bytes_on_disk"`
+	Fingerprint string         `json:"fingerprint"`
+	Members     []StatusMember `json:"members"`
+}
+
+// StatusMember is one member as the Arbiter sees it.
+type StatusMember struct {
+	Name        string      `json:"name"`
+	Role        pool.Role   `json:"role"`
+	Status      pool.Status `json:"status"`
+	Address     string      `json:"address"`
+	LastHeardMS int64       `json:"last_heard_ms"` // -1: never
+}
+
+func (a *Arbiter) control() (*control.Server, error) {
+	return control.Open(a.cfg.Dir, map[string]control.Handler{
+		"status": func(context.Context, json.RawMessage, func(any) error) (any, error) { return a.status(), nil },
+		"token": func(context.Context, json.RawMessage, func(any) error) (any, error) {
+			t, err := a.trust.NewToken(0)
+			if err != nil {
+				return nil, err
+			}
+			return t.Text(), nil
+		},
+	}, a.cfg.Log)
+}
+
+func (a *Arbiter) status() Status {
+	s := Status{Node: a.name(), Role: pool.Arbiter, Status: pool.Online, Fingerprint: a.fingerprint(), BytesOnDisk: size(a.cfg.Dir), Members: []StatusMember{}}
+	a.mu.Lock()
+	member := a.member
+	a.mu.Unlock()
+	if member == nil {
+		return s
+	}
+	st := member.State()
+	s.Pool, s.Phase, s.Term, s.LastIndex = &st.Record.Pool, string(st.Record.Phase), st.Term, st.Last.Index
+	for _, m := range st.Members {
+		row := StatusMember{Name: m.Name, Role: m.Role, Status: m.Status, Address: m.Address.String(), LastHeardMS: -1}
+		if m.Heard >= 0 {
+			row.LastHeardMS = m.Heard.Milliseconds()
+		}
+		if m.ID == st.Record.Self {
+			row.Status = pool.Online
+		}
+		s.Members = append(s.Members, row)
+	}
+	return s
+}
+
+func size(dir string) int64 {
+	var n int64
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if i, err := d.Info(); err == nil {
+			n += i.Size()
+		}
+		return nil
+	})
+	return n
+}
+
+// Reset makes the folder that of a new Arbiter: identity, approvals and pools are removed. It
+// refuses while a process runs on it (ErrBusy).
+func Reset(dir string) error {
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	srv, err := control.Open(dir, nil, slog.New(slog.DiscardHandler)) // takes the folder's lock, so that nobody starts meanwhile
+	if err != nil {
+		return fmt.Errorf("%w: stop it first (%w)", ErrBusy, err)
+	}
+	defer srv.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == control.SocketName || e.Name() == control.LockName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove %s: %w", e.Name(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+// Package manager composes a Manager from its leaves: settings, trust, journal, the pool, the
+// database, the virtual IP, the broker of the field units and the pages. It is the only place
+// where a change of Status causes anything: primary.go takes up and lays down the duties of the
+// Primary, hold.go and forming.go lead a node from one role to another.
+//
+// cmd/manager runs it. What each duty does is the leaf's business.
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"redundancypool/arbiter"
+	"redundancypool/manager/control"
+	"redundancypool/manager/journal"
+	"redundancypool/manager/pool"
+	"redundancypool/manager/pool/transport"
+	"redundancypool/manager/settings"
+	"redundancypool/manager/trust"
+	"redundancypool/web"
+)
+
+// Config says how one Manager process is run. Empty addresses take what the settings say.
+type Config struct {
+	Dir                  string
+	ListenHTTP           string
+	ListenHTTPS          string
+	PoolListen           string
+	ConfigurationTimeout time.Duration // 0: 10 minutes
+	GuardCommand         []string      // argv of the guard of the virtual IP; nil: this program with "guard"
+	Version              string
+	Log                  *slog.Logger
+}
+
+// DefaultConfigurationTimeout is how long forming may take before both sides fall back.
+const DefaultConfigurationTimeout = 10 * time.Minute
+
+// Manager is one running Manager. It outlives its changes of mode: the process, its control
+// socket and its pages stay, the engine behind them is replaced.
+type Manager struct {
+	cfg     Config
+	log     *slog.Logger
+	trust   *trust.Store
+	journal *journal.Journal
+	port    *transport.Port
+	pages   *web.Server
+	control *control.Server
+	dialer  *transport.Dialer
+
+	mu       sync.Mutex
+	settings settings.Settings
+	progress settings.Progress
+	engine   *engine
+	restart  chan string // reason; buffered 1
+	attempt  *attempt    // the forming under way on a Master
+	held     *heldJoin   // what a Backup on hold has agreed to
+	dropped  bool        // the next engine starts without what an unfinished attempt left
+	restarts int
+}
+
+// Run serves until ctx ends. It returns nil then, or what kept it from starting.
+func Run(ctx context.Context, cfg Config) error {
+	m, err := start(cfg)
+	if err != nil {
+		return err
+	}
+	defer m.stop()
+	for {
+		again, err := m.runEngine(ctx)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+func start(cfg Config) (*Manager, error) {
+	if cfg.ConfigurationTimeout == 0 {
+		cfg.ConfigurationTimeout = DefaultConfigurationTimeout
+	}
+	if cfg.GuardCommand == nil {
+		cfg.GuardCommand = []string{"/proc/self/exe", "guard"}
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder %s: %w; choose a folder that this user may write with --data", cfg.Dir, err)
+	}
+	m := &Manager{cfg: cfg, log: cfg.Log, restart: make(chan string, 1)}
+	var err error
+	if m.settings, err = settings.Load(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := m.settings.Validate(); err != nil {
+		return nil, err
+	}
+	if m.progress, err = settings.LoadProgress(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if m.trust, err = trust.Open(cfg.Dir); err != nil {
+		return nil, err
+	}
+	m.journal = journal.Open(journal.Config{Dir: filepath.Join(cfg.Dir, "journal"), Node: m.name(), MaxBytes: int64(m.settings.Limits.JournalMiB) << 20})
+	m.dialer = arbiter.NewDialer(m.trust)
+	// The control socket first: it takes the folder's lock.
+	if m.control, err = control.Open(cfg.Dir, control.ManagerOps(faces{m}), m.log); err != nil {
+		return nil, errors.Join(err, m.journal.Close())
+	}
+	if err := m.listen(); err != nil {
+		m.stop()
+		return nil, err
+	}
+	return m, nil
+}
+
+// listen opens the pool port and the pages.
+func (m *Manager) listen() error {
+	cfg := m.cfg
+	listen := cfg.PoolListen
+	if listen == "" {
+		listen = ":" + strconv.Itoa(int(m.settings.Local.MemberPort()))
+	}
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen on the pool port %s: %w; choose another with --pool-listen, or stop what uses it", listen, err)
+	}
+	m.port = transport.NewPort(ln, transport.PortConfig{TLS: m.trust.ServerTLS(), Fingerprint: arbiter.PeerFingerprint, Log: cfg.Log})
+	m.registerCalls()
+	return m.openPages()
+}
+
+// stop closes what start opened, as far as it came.
+func (m *Manager) stop() {
+	var errs []error
+	if m.pages != nil {
+		errs = append(errs, m.pages.Close())
+	}
+	errs = append(errs, m.control.Close())
+	if m.port != nil {
+		errs = append(errs, m.port.Close())
+	}
+	if err := errors.Join(append(errs, m.journal.Close())...); err != nil {
+		m.log.Warn("closing", "error", err)
+	}
+}
+
+// runEngine runs one engine until it is to be replaced (true) or ctx ends.
+func (m *Manager) runEngine(ctx context.Context) (bool, error) {
+	if err := m.settleFolders(); err != nil {
+		return false, err
+	}
+	if err := m.isolateIfAsked(ctx); err != nil {
+		return false, err
+	}
+	e, err := m.openEngine(ctx)
+	if err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	m.engine = e
+	m.mu.Unlock()
+	again := false
+	select {
+	case <-ctx.Done():
+		e.handOverOnStop()
+	case why := <-m.restart:
+		m.log.Info("restarting into another mode", "why", why)
+		m.event(journal.Info, "node", "restart", why, nil)
+		again = true
+	}
+	m.mu.Lock()
+	m.engine = nil
+	m.restarts++
+	m.mu.Unlock()
+	if err := e.close(); err != nil {
+		m.log.Warn("closing", "error", err)
+	}
+	return again, nil
+}
+
+// requestRestart makes the Manager start anew in the mode that the settings say, within this
+// process. A request that is under way already covers a second one.
+func (m *Manager) requestRestart(why string) {
+	select {
+	case m.restart <- why:
+	default:
+	}
+}
+
+func (m *Manager) snapshot() (settings.Settings, settings.Progress, *engine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.settings, m.progress, m.engine
+}
+
+// name is what people call this node: its set name, else its role.
+func (m *Manager) name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return nodeName(m.settings, m.trust)
+}
+
+func nodeName(s settings.Settings, t *trust.Store) string {
+	if s.Name != "" {
+		return s.Name
+	}
+	text, _ := t.Fingerprint().MarshalText()
+	return string(s.Mode) + "-" + string(text[:6])
+}
+
+// event records what happened in this node's journal and, while it is Primary, in the history
+// that both Managers keep.
+func (m *Manager) event(sev journal.Severity, category, code, message string, details map[string]any) {
+	e := journal.Event{TimeMS: time.Now().UnixMilli(), Node: m.name(), Severity: sev, Category: category, Code: code, Message: message, Details: details}
+	m.record(e)
+}
+
+func (m *Manager) record(e journal.Event) {
+	m.journal.Append(e)
+	m.mu.Lock()
+	eng := m.engine
+	m.mu.Unlock()
+	if eng != nil {
+		eng.replicate(e)
+	}
+}
+
+// Folders of a Manager below its data folder.
+func (m *Manager) poolDir() string     { return filepath.Join(m.cfg.Dir, "pool") }
+func (m *Manager) databaseDir() string { return filepath.Join(m.cfg.Dir, "database") }
+func (m *Manager) asideDir() string    { return filepath.Join(m.cfg.Dir, "aside") }
+func (m *Manager) savesDir() string    { return filepath.Join(m.cfg.Dir, "saves") }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// localAddr is where the other members reach this node.
+func localAddr(s settings.Settings) netip.AddrPort { return s.Local.AddrPort() }

@@ -1,0 +1,501 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"redundancypool/arbiter"
+	"redundancypool/manager/control"
+	"redundancypool/manager/journal"
+	"redundancypool/manager/pool"
+	"redundancypool/manager/pool/transport"
+	"redundancypool/manager/settings"
+	"redundancypool/manager/trust"
+)
+
+// faces is what the command line and the pages can ask of this Manager; they are one piece of
+// code underneath.
+type faces struct{ m *Manager }
+
+func refuse(code, fix, format string, args ...any) error {
+	return &control.Error{Code: code, Message: fmt.Sprintf(format, args...), Fix: fix}
+}
+
+var errRestarting = &control.Error{Code: "restarting", Message: "this Manager is restarting into another mode", Fix: "try again in a few seconds"}
+
+// engineNow returns the running engine, waiting a moment for one that is just starting.
+func (m *Manager) engineNow(ctx context.Context) (*engine, error) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		if _, _, e := m.snapshot(); e != nil {
+			return e, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil, errRestarting
+}
+
+// Set stores new redundancy settings and restarts into them. It returns before the pool forms.
+func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error) {
+	m := f.m
+	e, err := m.engineNow(ctx)
+	if err != nil {
+		return control.Done{}, err
+	}
+	old, prog, _ := m.snapshot()
+	next, err := old.Apply(form.Values)
+	if err != nil {
+		return control.Done{}, fieldErrors(err)
+	}
+	next.Deactivated = false
+	if err := next.Validate(); err != nil {
+		return control.Done{}, fieldErrors(err)
+	}
+	if prog.Forming {
+		return control.Done{}, refuse("forming", "cancel it first with \"manager redundancy cancel\", or wait", "a pool is being formed already")
+	}
+	if e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective && next.Mode != old.Mode {
+		return control.Done{}, refuse("in_pool", "leave it first with \"manager redundancy leave\"", "this Manager belongs to a running pool as %s", old.Mode)
+	}
+	if next.Mode == settings.Standalone || e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective {
+		return m.store(next, prog, "settings changed")
+	}
+	if err := m.checkBeforeSet(ctx, next, form); err != nil {
+		return control.Done{}, err
+	}
+	save := filepath.Join(m.savesDir(), fmt.Sprintf("before-%s-%s.db", next.Mode, time.Now().UTC().Format("20060102T150405.000Z")))
+	if next.Mode == settings.Backup && !form.Yes {
+		return control.Done{}, &control.Error{Code: "confirm", Message: "this Manager's own data will be replaced by the Master's", Fix: "confirm it, or give --yes",
+			Confirm: []control.Question{{Code: "replace_data", Text: "The data of this Manager are saved to " + save + " and then replaced by the Master's.", Word: "replace"}}}
+	}
+	if err := os.MkdirAll(m.savesDir(), 0o700); err != nil {
+		return control.Done{}, err
+	}
+	if e.db != nil {
+		if err := e.db.Save(ctx, save, false); err != nil {
+			return control.Done{}, fmt.Errorf("save the database first: %w", err)
+		}
+	}
+	m.event(journal.Info, "database", "saved", "the database was saved to "+save, nil)
+	if next.Mode == settings.Master {
+		if err := m.pairBoth(ctx, next, form); err != nil {
+			return control.Done{}, err
+		}
+	}
+	prog = settings.Progress{Forming: true, Attempt: pool.NewID(), Remaining: m.cfg.ConfigurationTimeout, Before: &old}
+	d, err := m.store(next, prog, "set to "+string(next.Mode))
+	d.Message = fmt.Sprintf("stored; restarting as %s; if the pool is not effective by %s this Manager falls back to Standalone", next.Mode,
+		time.Now().Add(m.cfg.ConfigurationTimeout).Format("15:04:05"))
+	return d, err
+}
+
+// store writes settings and progress, in the order that a crash between them survives, and asks
+// for the restart.
+func (m *Manager) store(s settings.Settings, p settings.Progress, why string) (control.Done, error) {
+	if err := settings.SaveProgress(m.cfg.Dir, p); err != nil {
+		return control.Done{}, err
+	}
+	if err := settings.Save(m.cfg.Dir, s); err != nil {
+		return control.Done{}, err
+	}
+	m.mu.Lock()
+	m.settings, m.progress = s, p
+	m.mu.Unlock()
+	m.event(journal.Info, "node", "settings", why, nil)
+	m.requestRestart(why)
+	return control.Done{Message: "stored; restarting"}, nil
+}
+
+// fieldErrors turns the settings' errors into the form's.
+func fieldErrors(err error) error {
+	var es settings.Errors
+	if !errors.As(err, &es) {
+		return err
+	}
+	out := &control.Error{Code: "invalid", Message: "the settings cannot be used"}
+	for _, e := range es {
+		out.Fields = append(out.Fields, control.FieldError(e))
+	}
+	return out
+}
+
+// pairBoth proves this Master to Backup and Arbiter with the tokens given; without a token the
+// member must be trusted already.
+func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form control.Form) error {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	for _, p := range []struct {
+		role  pool.Role
+		at    settings.Member
+		field string
+		token string
+	}{{pool.Backup, s.Peer, "pairing", form.Pairing}, {pool.Arbiter, s.Arbiter, "arbiter_pairing", form.ArbiterPairing}} {
+		if p.token == "" {
+			if _, err := m.approved(p.role); err != nil {
+				return fieldError(p.field, "required", fmt.Sprintf("the %v is not trusted yet", p.role),
+					fmt.Sprintf("give the pairing token of the %v at %v", p.role, p.at.AddrPort()))
+			}
+			continue
+		}
+		token, err := trust.ParseToken(p.token)
+		if err != nil {
+			return fieldError(p.field, "invalid", err.Error(), "copy the token again")
+		}
+		ans, err := arbiter.Pair(ctx, m.trust, m.dialer, p.at.AddrPort(), token, pool.Master, nodeName(s, m.trust))
+		if err != nil {
+			return fieldError(p.field, "pairing", fmt.Sprintf("pairing with the %v at %v: %v", p.role, p.at.AddrPort(), err),
+				"check address and port, that it runs, and that the token is its newest one")
+		}
+		if ans.Role != p.role {
+			return fieldError(p.field, "wrong_role", fmt.Sprintf("the node at %v is %v, not %v", p.at.AddrPort(), ans.Role, p.role), "exchange the two addresses or tokens")
+		}
+		m.event(journal.Info, "trust", "paired", fmt.Sprintf("%s at %v is trusted as %v", ans.Name, p.at.AddrPort(), p.role), nil)
+	}
+	return nil
+}
+
+func fieldError(field, code, message, fix string) error {
+	return &control.Error{Code: "invalid", Message: "the settings cannot be used", Fields: []control.FieldError{{Field: field, Code: code, Message: message, Fix: fix}}}
+}
+
+// Cancel ends a forming before its deadline.
+func (f faces) Cancel(ctx context.Context) (control.Done, error) {
+	m := f.m
+	e, err := m.engineNow(ctx)
+	if err != nil {
+		return control.Done{}, err
+	}
+	s, prog, _ := m.snapshot()
+	if !prog.Forming || e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective {
+		return control.Done{}, refuse("not_forming", "nothing to do", "no pool is being formed here")
+	}
+	m.mu.Lock()
+	a := m.attempt
+	m.mu.Unlock()
+	if s.Mode == settings.Master && a != nil {
+		a.cancel(errCancelled)
+	} else {
+		m.fallBack("cancelled", "cancelled by the operator")
+	}
+	return control.Done{Message: "cancelled; returning to Standalone with the data of before"}, nil
+}
+
+// Leave takes this node out of its pool.
+func (f faces) Leave(ctx context.Context, yes bool) (control.Done, error) {
+	m := f.m
+	e, err := m.engineNow(ctx)
+	if err != nil {
+		return control.Done{}, err
+	}
+	if e.pool == nil {
+		return control.Done{}, refuse("not_in_pool", "cancel instead: \"manager redundancy cancel\"", "this Manager is on hold and belongs to no pool")
+	}
+	st := e.pool.State()
+	if len(st.Record.Members) == 1 && st.Record.Phase != pool.PhaseForced {
+		return control.Done{}, refuse("not_in_pool", "nothing to do", "this Manager belongs to no pool")
+	}
+	if !yes {
+		return control.Done{}, &control.Error{Code: "confirm", Message: "leaving ends redundancy", Fix: "confirm it, or give --yes", Confirm: []control.Question{
+			{Code: "leave", Text: "Redundancy ends: the virtual IP is given up, this Manager keeps its data as Standalone."}}}
+	}
+	if st.Status == pool.Primary && len(st.Record.Members) > 1 {
+		if err := e.pool.Dissolve(ctx); err != nil {
+			return control.Done{}, err
+		}
+		for _, o := range st.Record.Members {
+			if o.ID == st.Record.Self {
+				continue
+			}
+			err := m.call(ctx, o.Address, o.Fingerprint, pool.MethodDismiss, pool.Attempt{Pool: st.Record.Pool, Why: m.name() + " left"}, nil)
+			if err != nil {
+				m.event(journal.Warning, "pool", "dismiss_failed", o.Name+" could not be told: "+err.Error(), nil)
+			}
+		}
+		s := standaloneOf(e.settings)
+		return m.store(s, settings.Progress{}, "the pool was left")
+	}
+	for _, o := range st.Members {
+		if o.Status == pool.Primary {
+			return control.Done{}, refuse("not_primary", "leave on "+o.Name+", which takes the others out in order", "%s at %v is Primary", o.Name, o.Address)
+		}
+	}
+	return control.Done{Message: "left; Standalone with this node's copy of the data"}, m.becomeStandalone(e, "left", "left without the others")
+}
+
+func standaloneOf(s settings.Settings) settings.Settings {
+	s.Mode, s.Active = settings.Standalone, false
+	return s
+}
+
+// becomeStandalone keeps this node's copy of the data as a pool of one. The next start of the
+// engine does it, with the store closed.
+func (m *Manager) becomeStandalone(e *engine, code, why string) error {
+	rec := e.pool.Record()
+	if err := os.WriteFile(filepath.Join(m.cfg.Dir, isolateFile), []byte(rec.Pool), 0o600); err != nil {
+		return err
+	}
+	_, err := m.store(standaloneOf(e.settings), settings.Progress{FallBack: &settings.FallBack{Code: code, Text: why, TimeMS: time.Now().UnixMilli()}}, why)
+	return err
+}
+
+// isolateFile says, until it is done, that this node goes on alone with what it has.
+const isolateFile = "isolate"
+
+// Recover makes a lone survivor go on, with the virtual IP.
+func (f faces) Recover(ctx context.Context, yes bool) (control.Done, error) {
+	m := f.m
+	e, err := m.engineNow(ctx)
+	if err != nil {
+		return control.Done{}, err
+	}
+	if e.pool == nil || e.pool.Record().Phase != pool.PhaseEffective {
+		return control.Done{}, refuse("not_in_pool", "nothing to recover", "this Manager belongs to no running pool")
+	}
+	st := e.pool.State()
+	for _, o := range st.Members {
+		if o.Role != pool.Arbiter && (o.Status == pool.Primary || o.ID != st.Record.Self && o.Status == pool.Online) {
+			return control.Done{}, refuse("not_alone", "use \"manager redundancy handover\" or repair the pool", "%s is %v: this Manager is not a lone survivor", o.Name, o.Status)
+		}
+	}
+	ahead, known := e.pool.Standing()
+	loss := "How many acknowledged records could be missing here is not known, because the Arbiter does not answer."
+	if known {
+		loss = fmt.Sprintf("At most %d log entries (each up to %d records) that were acknowledged could be missing here.", ahead, groupRecords)
+	}
+	if owner, found, err := m.probeVIP(ctx, e); err == nil && found {
+		return control.Done{}, refuse("vip_held", "switch that host off, then try again", "the virtual IP is answered by %s", owner)
+	}
+	if !yes {
+		return control.Done{}, &control.Error{Code: "confirm", Message: "going on alone may lose records", Fix: "confirm it, or give --yes", Confirm: []control.Question{
+			{Code: "loss", Text: loss},
+			{Code: "other_off", Text: "The other Manager is switched off and stays off until it has been wiped or has joined anew.", Word: "off"},
+		}}
+	}
+	for _, o := range st.Record.Members {
+		if o.Role != pool.Arbiter {
+			continue
+		}
+		err := m.call(ctx, o.Address, o.Fingerprint, pool.MethodResign, pool.Attempt{Pool: st.Record.Pool, Incarnation: st.Record.Incarnation, Why: m.name() + " goes on alone"}, nil)
+		if err != nil {
+			m.event(journal.Warning, "pool", "resign_failed", "the Arbiter did not resign from the old pool: "+err.Error(), nil)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(m.cfg.Dir, isolateFile), []byte(pool.PhaseForced), 0o600); err != nil {
+		return control.Done{}, err
+	}
+	m.event(journal.Warning, "pool", "forced", "this Manager goes on alone. "+loss, nil)
+	m.requestRestart("going on alone")
+	return control.Done{Message: "going on alone with the virtual IP. " + loss + " Form the pool anew as soon as the other machines are back."}, nil
+}
+
+// isolateIfAsked finishes what becomeStandalone or Recover began.
+func (m *Manager) isolateIfAsked(ctx context.Context) error {
+	path := filepath.Join(m.cfg.Dir, isolateFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rec, err := pool.ReadRecord(m.poolDir())
+	if err != nil {
+		return err
+	}
+	if string(b) == string(pool.PhaseForced) {
+		rec.Phase = pool.PhaseForced
+	} else {
+		rec.Phase, rec.VIP = pool.PhaseSingle, ""
+		for i := range rec.Members {
+			if rec.Members[i].ID == rec.Self {
+				rec.Members[i].Role = pool.Standalone
+			}
+		}
+	}
+	if err := m.isolate(ctx, rec); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// Activate and Deactivate switch redundancy on and off without losing its settings.
+func (f faces) Activate(ctx context.Context) (control.Done, error) {
+	return f.setMaintenance(ctx, false)
+}
+
+// Deactivate implements control.Redundancy.
+func (f faces) Deactivate(ctx context.Context, yes bool) (control.Done, error) {
+	if !yes {
+		return control.Done{}, &control.Error{Code: "confirm", Message: "a deactivated Manager takes no Primary", Fix: "confirm it, or give --yes", Confirm: []control.Question{
+			{Code: "deactivate", Text: "This Manager votes and follows, but takes no Primary until it is activated; a failover is not possible meanwhile."}}}
+	}
+	return f.setMaintenance(ctx, true)
+}
+
+func (f faces) setMaintenance(ctx context.Context, on bool) (control.Done, error) {
+	m := f.m
+	e, err := m.engineNow(ctx)
+	if err != nil {
+		return control.Done{}, err
+	}
+	if e.pool == nil || e.pool.Record().Phase != pool.PhaseEffective {
+		return control.Done{}, refuse("not_in_pool", "form a pool first", "this Manager belongs to no running pool")
+	}
+	if on && e.pool.State().Status == pool.Primary {
+		if err := e.pool.HandOver(ctx, "redundancy is being deactivated here", func(string) {}); err != nil {
+			return control.Done{}, fmt.Errorf("this Manager is Primary and cannot lay it down: %w", err)
+		}
+	}
+	m.mu.Lock()
+	m.settings.Deactivated = on
+	s := m.settings
+	m.mu.Unlock()
+	if err := settings.Save(m.cfg.Dir, s); err != nil {
+		return control.Done{}, err
+	}
+	e.pool.SetMaintenance(on)
+	word := "activated"
+	if on {
+		word = "deactivated"
+	}
+	m.event(journal.Info, "pool", word, "redundancy "+word+" on this Manager", nil)
+	return control.Done{Message: "redundancy is " + word + " on this Manager"}, nil
+}
+
+// Token makes a pairing token on a Backup that is on hold.
+func (f faces) Token(ctx context.Context) (string, error) {
+	m := f.m
+	for end := time.Now().Add(5 * time.Second); ; {
+		s, prog, e := m.snapshot()
+		if s.Mode != settings.Backup || !prog.Forming {
+			return "", refuse("not_on_hold", "run \"manager redundancy set --mode backup ...\" first", "this Manager is not on hold but %s", s.Mode)
+		}
+		if e != nil {
+			break
+		}
+		if time.Now().After(end) {
+			return "", errRestarting
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t, err := m.trust.NewToken(0)
+	if err != nil {
+		return "", err
+	}
+	return t.Text(), nil
+}
+
+// HandOver moves Primary, from whichever Manager it is asked on.
+func (f faces) HandOver(ctx context.Context, to string, step func(control.Step) error) (control.HandOverResult, error) {
+	m := f.m
+	e, err := m.engineNow(ctx)
+	if err != nil {
+		return control.HandOverResult{}, err
+	}
+	if e.pool == nil || len(e.pool.Record().Members) == 1 {
+		return control.HandOverResult{}, refuse("not_in_pool", "form a pool first", "this Manager belongs to no pool")
+	}
+	began := time.Now()
+	st := e.pool.State()
+	self, _ := st.Record.Member(st.Record.Self)
+	target := func(m pool.Member) bool { return to == "" || strings.EqualFold(to, m.Role.String()) }
+	for _, o := range st.Members {
+		if o.Status == pool.Primary && to != "" && target(o.Member) {
+			return control.HandOverResult{}, refuse("is_primary", "nothing to do", "the %s is Primary already", to)
+		}
+	}
+	if st.Status != pool.Primary {
+		return e.handOverFromAfar(ctx, st, step)
+	}
+	if to != "" && strings.EqualFold(to, self.Role.String()) {
+		return control.HandOverResult{}, refuse("is_primary", "nothing to do", "this Manager is Primary already")
+	}
+	report := func(text string) {
+		_ = step(control.Step{AtMS: time.Since(began).Milliseconds(), Code: "step", Text: text})
+	}
+	if err := e.pool.HandOver(ctx, "asked for by an operator", report); err != nil {
+		return control.HandOverResult{}, err
+	}
+	return e.awaitHandOver(ctx, self.Name, began, st.Term, report)
+}
+
+// methodHandOver asks the Primary, on the pool port, to hand over to the asking Manager.
+const methodHandOver = "handover"
+
+// handOverFromAfar asks the Primary to hand over to this Manager.
+func (e *engine) handOverFromAfar(ctx context.Context, st pool.State, step func(control.Step) error) (control.HandOverResult, error) {
+	began := time.Now()
+	report := func(text string) {
+		_ = step(control.Step{AtMS: time.Since(began).Milliseconds(), Code: "step", Text: text})
+	}
+	for _, o := range st.Members {
+		if o.Status != pool.Primary || o.ID == st.Record.Self {
+			continue
+		}
+		report("asking " + o.Name + " to hand over")
+		var said []string
+		if err := e.m.call(ctx, o.Address, o.Fingerprint, methodHandOver, pool.Attempt{Pool: st.Record.Pool}, &said); err != nil {
+			return control.HandOverResult{}, err
+		}
+		for _, s := range said {
+			report(s)
+		}
+		return e.awaitHandOver(ctx, o.Name, began, st.Term, report)
+	}
+	return control.HandOverResult{}, refuse("no_primary", "look at \"manager status\"", "no Manager is Primary now, so nobody can hand over")
+}
+
+// onHandOver hands over because the other Manager asks.
+func (m *Manager) onHandOver(ctx context.Context, t pool.Attempt) (any, error) {
+	_, _, e := m.snapshot()
+	if e == nil || e.pool == nil || e.pool.Record().Pool != t.Pool {
+		return nil, transport.Refuse("unknown_pool", "this Manager is not in that pool")
+	}
+	said := []string{}
+	err := e.pool.HandOver(ctx, "asked for by an operator on the other Manager", func(s string) { said = append(said, s) })
+	return said, err
+}
+
+// fromPool admits the other Manager of this node's pool.
+func (m *Manager) fromPool(_ transport.Hello, fingerprint string) error {
+	if _, _, e := m.snapshot(); e != nil && e.pool != nil {
+		for _, o := range e.pool.Record().Members {
+			if o.Fingerprint == fingerprint && o.Role != pool.Arbiter {
+				return nil
+			}
+		}
+	}
+	return transport.Refuse("not_a_member", "%s is not a Manager of this pool", short(fingerprint))
+}
+
+// awaitHandOver waits for the new Primary's account.
+func (e *engine) awaitHandOver(ctx context.Context, from string, began time.Time, term uint64, report func(string)) (control.HandOverResult, error) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		changed := e.pool.Changed()
+		st := e.pool.State()
+		if c := st.Change; c != nil && c.Term > term && c.VIPMS >= 0 {
+			gap := c.VIPMS
+			if c.FirstWrite > gap {
+				gap = c.FirstWrite
+			}
+			report(fmt.Sprintf("%s is Primary and holds the virtual IP", c.To))
+			return control.HandOverResult{From: from, To: c.To, Term: c.Term, GapMS: gap, Text: fmt.Sprintf("Primary moved in %.1f ms", gap)}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return control.HandOverResult{}, context.Cause(ctx)
+		case <-changed:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return control.HandOverResult{}, fmt.Errorf("the other Manager leads since %v, but has not reported the virtual IP: look at its status", time.Since(began).Round(time.Millisecond))
+}

@@ -1,0 +1,303 @@
+package manager
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"redundancypool/fieldunit/broker"
+	"redundancypool/manager/database"
+	"redundancypool/manager/journal"
+	"redundancypool/manager/pool"
+	"redundancypool/vip"
+)
+
+// duty is what this node holds while it is Primary.
+type duty struct {
+	term   uint64
+	began  pool.Instant
+	broker *broker.Broker
+	lease  *vip.Lease
+	seen   atomic.Int64 // units that have connected in this term
+	first  sync.Once    // first write
+	after  chan struct{}
+}
+
+// serve is being Primary, from the top down: the writer, the broker, the virtual IP last; and
+// laid down in the opposite order when ctx ends. It is the pool's Serve.
+func (e *engine) serve(ctx context.Context, r pool.Reign) {
+	select {
+	case <-e.ready:
+	case <-ctx.Done():
+		return
+	}
+	// What was accepted may still be finished after ctx has ended, so the writer has a context of
+	// its own.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	d := &duty{term: r.Term, began: r.Changeover.Began}
+	expect := e.expected()
+	rec := newRecorder(e.proposer.propose, func(int) {
+		d.first.Do(func() { e.note(d, func(c *pool.Changeover) { c.FirstWrite = since(c.Began) }) })
+	})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { rec.run(work) })
+
+	b, err := e.openBroker(work, d, rec, expect)
+	if err != nil {
+		e.m.event(journal.Error, "unit", "broker_failed", "field units cannot connect: "+err.Error(), nil)
+		e.pool.Yield(fmt.Errorf("open the field units' ports: %w", err))
+		<-ctx.Done()
+		return
+	}
+	d.broker = b
+	defer b.Close()
+	lost, err := e.acquire(ctx, d, r)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.m.event(journal.Error, "vip", "acquire_failed", err.Error(), nil)
+			e.pool.Yield(fmt.Errorf("acquire the virtual IP: %w", err))
+			<-ctx.Done()
+		}
+		return
+	}
+	e.duty.Store(d)
+	defer e.duty.Store(nil)
+	wg.Go(func() { e.account(work, d, r) })
+	e.m.log.Info("serving as Primary", "term", r.Term, "after_ms", since(d.began))
+
+	select {
+	case <-ctx.Done():
+	case <-lost:
+		e.pool.Yield(fmt.Errorf("the virtual IP was lost: %w", d.lease.Err()))
+		<-ctx.Done()
+	}
+	e.layDown(context.Cause(ctx), d)
+}
+
+// layDown ends the duties from the bottom up: what is in flight is finished and the connections
+// closed while the virtual IP still stands, so that clients learn it; in an emergency both go at once.
+func (e *engine) layDown(cause error, d *duty) {
+	if errors.Is(cause, pool.ErrHandOver) || errors.Is(cause, pool.ErrClosed) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := d.broker.Drain(ctx); err != nil {
+			e.m.log.Warn("draining field units", "error", err)
+		}
+		e.m.pages.CloseConnections(e.settings.VIP.Addr())
+		e.release(d)
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { d.broker.Close() })
+	wg.Go(func() { e.m.pages.CloseConnections(e.settings.VIP.Addr()) })
+	e.release(d)
+	wg.Wait()
+}
+
+func (e *engine) release(d *duty) {
+	if d.lease == nil {
+		return
+	}
+	if err := d.lease.Release(); err != nil {
+		e.m.log.Error("releasing the virtual IP", "error", err)
+	}
+}
+
+// acquire takes the virtual IP, if this node has one to take. The channel closes when it is lost.
+func (e *engine) acquire(ctx context.Context, d *duty, r pool.Reign) (<-chan struct{}, error) {
+	if e.keeper == nil || e.pool.Record().Phase != pool.PhaseEffective {
+		return nil, nil
+	}
+	right := vip.Right{
+		Until:  func() vip.Instant { return vip.Instant(r.Until()) },
+		HeldBy: e.knownMAC,
+	}
+	for _, h := range r.Heirs {
+		if to, err := netip.ParseAddrPort(h); err == nil {
+			right.Farewell = append(right.Farewell, vip.Farewell{To: to, Message: r.Farewell})
+		}
+	}
+	l, err := e.keeper.Acquire(ctx, right)
+	if err != nil {
+		return nil, err
+	}
+	d.lease = l
+	e.note(d, func(c *pool.Changeover) { c.VIPMS = since(c.Began) })
+	return l.Done(), nil
+}
+
+func (e *engine) note(d *duty, f func(*pool.Changeover)) { e.pool.Note(d.term, f) }
+
+// since returns ms from i to now, -1 when there is no i.
+func since(i pool.Instant) float64 {
+	if i == 0 {
+		return -1
+	}
+	return float64(pool.Since(i).Microseconds()) / 1000
+}
+
+// openBroker opens the field units' ports.
+func (e *engine) openBroker(ctx context.Context, d *duty, rec *recorder, expect int64) (*broker.Broker, error) {
+	var ends []broker.Endpoint
+	if a := e.settings.Listen.MQTT; a != "" {
+		ends = append(ends, broker.Endpoint{Address: a})
+	}
+	if a := e.settings.Listen.MQTTRaw; a != "" {
+		ends = append(ends, broker.Endpoint{Address: a, Plain: true})
+	}
+	cfg := broker.Config{
+		Endpoints: ends, Recorder: rec, Doorkeeper: doorkeeper{e.db}, Log: e.m.log,
+		TLS:            &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: e.m.certificateFor},
+		MaxConnections: e.settings.Limits.FieldUnits,
+		Refused: func(unit, topic, reason string) {
+			e.m.event(journal.Warning, "unit", "refused", fmt.Sprintf("field unit %q: %s", unit, reason), map[string]any{"unit": unit, "topic": topic})
+		},
+		Connected: func(s broker.Session) {
+			n := d.seen.Add(1)
+			if n == 1 {
+				e.note(d, func(c *pool.Changeover) { c.FirstUnit = since(c.Began) })
+			}
+			if expect > 0 && n == expect {
+				e.note(d, func(c *pool.Changeover) { c.AllUnits = since(c.Began) })
+			}
+		},
+		Disconnected: func(s broker.Session, reason string) {
+			e.m.log.Debug("field unit disconnected", "unit", s.Unit, "reason", reason)
+		},
+	}
+	// The previous term's sockets of this process may take a moment to go.
+	var b *broker.Broker
+	var err error
+	for range 20 {
+		if b, err = broker.Open(ctx, cfg); err == nil || !isInUse(err) {
+			return b, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return b, err
+}
+
+func isInUse(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "listen"
+}
+
+// expected is how many units the previous Primary served, as it told the pool.
+func (e *engine) expected() int64 {
+	if n, ok := e.pool.State().Extra["field_units"]; ok {
+		switch v := n.(type) {
+		case float64:
+			return int64(v)
+		case int:
+			return int64(v)
+		}
+	}
+	return 0
+}
+
+// doorkeeper admits the units that the database knows.
+type doorkeeper struct{ db *database.Store }
+
+// Admit implements broker.Doorkeeper.
+func (k doorkeeper) Admit(ctx context.Context, unit, secret string) error {
+	u, err := k.db.Unit(ctx, unit)
+	if errors.Is(err, database.ErrNotFound) {
+		return fmt.Errorf("%w: no field unit %q", broker.ErrDenied, unit)
+	}
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(secret))
+	if subtle.ConstantTimeCompare(sum[:], u.Secret[:]) != 1 {
+		return fmt.Errorf("%w: wrong secret", broker.ErrDenied)
+	}
+	return nil
+}
+
+// account spreads the number of units, and closes the account of the changeover once the units
+// are back or have had their time: what the units numbered is compared with what is stored.
+func (e *engine) account(ctx context.Context, d *duty, r pool.Reign) {
+	base := e.gaps(ctx)
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	open := r.Changeover.Kind != "start" && r.Changeover.Kind != ""
+	began := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if open && (time.Since(began) > 5*time.Second) {
+			open = false
+			lost, twice := e.audit(ctx, base)
+			e.note(d, func(c *pool.Changeover) { c.Lost, c.StoredTwice, c.Audited = lost, twice, true })
+			e.keepChangeover(ctx)
+		}
+		e.pool.SetExtra(map[string]any{"field_units": len(d.broker.Sessions())})
+	}
+}
+
+// gaps counts, per unit and boot, the numbers that are missing below the highest stored one.
+func (e *engine) gaps(ctx context.Context) map[[2]string]int64 {
+	out := map[[2]string]int64{}
+	units, err := e.db.Units(ctx)
+	if err != nil {
+		return out
+	}
+	for _, u := range units {
+		streams, err := e.db.LastSeq(ctx, u.Name)
+		if err != nil || len(streams) == 0 {
+			continue
+		}
+		s := streams[len(streams)-1]
+		out[[2]string{u.Name, s.Boot}] = int64(s.LastSeq) - s.Stored
+	}
+	return out
+}
+
+// audit compares the gaps now with those before the changeover: numbers that were skipped since
+// are records lost; more records than numbers are records stored twice.
+func (e *engine) audit(ctx context.Context, base map[[2]string]int64) (lost, twice int64) {
+	for k, g := range e.gaps(ctx) {
+		b, ok := base[k]
+		if !ok {
+			continue
+		}
+		switch d := g - b; {
+		case d > 0:
+			lost += d
+		case d < 0 && g < 0:
+			twice -= d
+		}
+	}
+	return lost, twice
+}
+
+// keepChangeover stores the account in the history of both Managers.
+func (e *engine) keepChangeover(ctx context.Context) {
+	c := e.pool.State().Change
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := e.proposer.propose(ctx, database.ChangeoverAppend{AtMS: c.At.UnixMilli(), JSON: asJSON(c)}); err != nil {
+		e.m.log.Warn("the account of the changeover is not stored", "error", err)
+	}
+}
