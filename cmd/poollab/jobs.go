@@ -64,9 +64,9 @@ func (s *stage) wait(ctx context.Context) {
 const readyMark = "ready"
 
 type loadFlags struct {
-	Units    int           `help:"Simulated field units." default:"10"`
-	Interval time.Duration `help:"Between two records of a unit." default:"20ms"`
-	Report   string        `help:"Write the report as JSON to this file." type:"path" placeholder:"FILE"`
+	Units  int     `help:"Simulated field units." default:"10"`
+	Rate   float64 `help:"Records a second of each unit." default:"50"`
+	Report string  `help:"Write the report as JSON to this file." type:"path" placeholder:"FILE"`
 }
 
 type runCmd struct {
@@ -150,13 +150,13 @@ func printReport(asJSON bool, report any, text string) error {
 }
 
 type upCmd struct {
-	Foreground  bool          `help:"Stay in this terminal until Ctrl-C."`
-	SecondPath  bool          `help:"A second LAN: every host has eth1 on 10.0.1.0/24."`
-	FaultyDisks bool          `help:"Managers' data on small disks of their own that can be broken."`
-	Active      bool          `help:"The Master takes Primary back by itself."`
-	Unformed    bool          `help:"Start the three programs but form no pool: for setting one up by hand."`
-	Units       int           `help:"Simulated field units." default:"10"`
-	Interval    time.Duration `help:"Between two records of a unit." default:"100ms"`
+	Foreground  bool    `help:"Stay in this terminal until Ctrl-C."`
+	SecondPath  bool    `help:"A second LAN: every host has eth1 on 10.0.1.0/24."`
+	FaultyDisks bool    `help:"Managers' data on small disks of their own that can be broken."`
+	Active      bool    `help:"The Master takes Primary back by itself."`
+	Unformed    bool    `help:"Start the three programs but form no pool: for setting one up by hand."`
+	Units       int     `help:"Simulated field units." default:"10"`
+	Rate        float64 `help:"Records a second of each unit." default:"10"`
 }
 
 // up starts a lab: here, or in the background, following its words until it is ready.
@@ -167,7 +167,7 @@ func (c *cli) up(ctx context.Context) (int, error) {
 		return c.own(ctx, func(ctx context.Context, _ *trial.Pool, s *stage) (int, error) {
 			s.wait(ctx)
 			return 0, nil
-		}, u.Units, u.Interval, o)
+		}, u.Units, u.Rate, o)
 	}
 	if err := c.makeDir(); err != nil {
 		return 1, err

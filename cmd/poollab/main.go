@@ -165,11 +165,11 @@ func (c *cli) dispatch(ctx context.Context, name string) (int, error) {
 	}
 	switch name {
 	case "demo":
-		return c.own(ctx, c.Demo.run, 10, 20*time.Millisecond, c.Demo.options())
+		return c.own(ctx, c.Demo.run, 10, 50, c.Demo.options())
 	case "run":
-		return c.own(ctx, c.Run.run, c.Run.Units, c.Run.Interval, options{})
+		return c.own(ctx, c.Run.run, c.Run.Units, c.Run.Rate, options{})
 	case "measure":
-		return c.own(ctx, c.Measure.run, c.Measure.Units, c.Measure.Interval, options{})
+		return c.own(ctx, c.Measure.run, c.Measure.Units, c.Measure.Rate, options{})
 	case "up":
 		return c.up(ctx)
 	case "down":

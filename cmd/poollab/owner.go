@@ -40,7 +40,7 @@ type stage struct {
 
 // own makes this process the owner of a lab: programs, namespaces, pool, load, job, clean-up.
 // Without the privilege it starts itself again in a user namespace and waits.
-func (c *cli) own(ctx context.Context, do job, units int, every time.Duration, o options) (int, error) {
+func (c *cli) own(ctx context.Context, do job, units int, rate float64, o options) (int, error) {
 	inside, err := lab.InsideUserNamespace()
 	if err != nil {
 		return 1, err
@@ -76,7 +76,7 @@ func (c *cli) own(ctx context.Context, do job, units int, every time.Duration, o
 	g.Go(func() error {
 		defer end()
 		var err error
-		code, err = play(gctx, p, do, units, every, o, listeners)
+		code, err = play(gctx, p, do, units, rate, o, listeners)
 		return err
 	})
 	err = g.Wait()
@@ -87,7 +87,7 @@ func (c *cli) own(ctx context.Context, do job, units int, every time.Duration, o
 	return code, errors.Join(err, l.Close())
 }
 
-func play(ctx context.Context, p *trial.Pool, do job, units int, every time.Duration, o options, listeners []net.Listener) (int, error) {
+func play(ctx context.Context, p *trial.Pool, do job, units int, rate float64, o options, listeners []net.Listener) (int, error) {
 	s := &stage{say: sayer(o.Quiet)}
 	forwarders, err := p.OpenDoors(listeners)
 	if err != nil {
@@ -107,13 +107,16 @@ func play(ctx context.Context, p *trial.Pool, do job, units int, every time.Dura
 			return 1, err
 		}
 		s.say("pool is Protected, virtual IP %s, %.1f s after the start", lab.VirtualAddr.Addr(), time.Since(begin).Seconds())
-		if err := p.StartUnits(ctx, units, every); err != nil {
+		if units == 0 {
+			return do(ctx, p, s)
+		}
+		if err := p.StartUnits(ctx, units, rate); err != nil {
 			return 1, err
 		}
 		if err := p.WaitUnits(ctx, time.Now(), time.Minute); err != nil {
 			return 1, err
 		}
-		s.say("%d simulated field units publish every %v and are acknowledged", units, every)
+		s.say("%d simulated field units publish %v records a second each, and are acknowledged", units, rate)
 	}
 	return do(ctx, p, s)
 }

@@ -324,23 +324,34 @@ func fakeQuery(sql string) error {
 	return nil
 }
 
-// fakeUnit sends a line, waits for its acknowledgement, notes it, and goes on; what was not
-// acknowledged gets a new number, so that nothing is ever sent twice.
+// fakeUnit lets each profile's unit send lines. A unit waits for the acknowledgement, notes it,
+// and goes on; what was not acknowledged gets a new number, so that nothing is sent twice.
 func fakeUnit(args []string) error {
-	var pr struct{ Host, Username string }
-	data, err := os.ReadFile(flag(args, "--profile"))
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, &pr); err != nil {
-		return err
-	}
-	every, err := time.ParseDuration(flag(args, "--interval"))
+	rate, err := strconv.ParseFloat(flag(args, "--rate"), 64)
 	if err != nil {
 		return err
 	}
 	ledger, err := os.Create(flag(args, "--ledger"))
 	if err != nil {
+		return err
+	}
+	every := time.Duration(float64(time.Second) / rate)
+	errs := make(chan error)
+	for i, a := range args {
+		if a == "--profile" {
+			go func() { errs <- fakeOneUnit(args[i+1], ledger, every) }()
+		}
+	}
+	return <-errs
+}
+
+func fakeOneUnit(profile string, ledger *os.File, every time.Duration) error {
+	var pr struct{ Host, Username string }
+	data, err := os.ReadFile(profile)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &pr); err != nil {
 		return err
 	}
 	for seq := 1; ; {
@@ -358,7 +369,8 @@ func fakeUnit(args []string) error {
 			if _, err := conn.Read(make([]byte, 8)); err != nil {
 				break
 			}
-			if _, err := fmt.Fprintf(ledger, `{"seq":%d,"boot":"b","sent_ns":%d,"acked_ns":%d}`+"\n", seq, sent, time.Now().UnixNano()); err != nil {
+			line := fmt.Sprintf(`{"unit":%q,"seq":%d,"boot":"b","sent_ns":%d,"acked_ns":%d}`+"\n", pr.Username, seq, sent, time.Now().UnixNano())
+			if _, err := ledger.WriteString(line); err != nil {
 				return err
 			}
 			time.Sleep(every)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,24 +15,24 @@ import (
 	"time"
 )
 
-// Ledger is a unit's own list of the records that were acknowledged to it: one JSON object a
-// line, as `fieldunit run --ledger` writes it.
+// Ledger is the units' own list of the records that were acknowledged to them: one JSON object
+// a line, as `fieldunit run --ledger` writes it.
 type Ledger struct {
-	unit   string
 	path   string
 	offset int64
-	acked  []Acked
+	acked  map[string][]Acked // by unit
 }
 
 // Acked is one acknowledged record.
 type Acked struct {
+	Unit    string `json:"unit"`
 	Seq     uint64 `json:"seq"`
-	SentNS  int64  `json:"sent_ns"`  // Unix time of the first attempt
+	SentNS  int64  `json:"sent_ns"`  // Unix time at which the unit sent it
 	AckedNS int64  `json:"acked_ns"` // Unix time of the acknowledgement
 }
 
 // NewLedger reads from a file that may not exist yet.
-func NewLedger(unit, path string) *Ledger { return &Ledger{unit: unit, path: path} }
+func NewLedger(path string) *Ledger { return &Ledger{path: path, acked: map[string][]Acked{}} }
 
 // Read takes in the lines that were added since; a last line that is not complete waits.
 func (l *Ledger) Read() error {
@@ -56,21 +57,25 @@ func (l *Ledger) Read() error {
 		if err := json.Unmarshal(line, &a); err != nil {
 			return fmt.Errorf("ledger %s: %w in %q", l.path, err, line)
 		}
-		l.acked = append(l.acked, a)
+		if a.Unit == "" || a.AckedNS == 0 {
+			return fmt.Errorf("ledger %s: no unit or no time in %q", l.path, line)
+		}
+		l.acked[a.Unit] = append(l.acked[a.Unit], a)
 	}
 	l.offset += int64(end)
 	return nil
 }
 
-// FirstAfter returns when the first acknowledgement after t came, or the zero time.
-func (l *Ledger) FirstAfter(t time.Time) time.Time {
+// FirstAfter returns when a unit's first acknowledgement after t came, or the zero time.
+func (l *Ledger) FirstAfter(unit string, t time.Time) time.Time {
+	acked := l.acked[unit]
 	var first int64
-	for i := len(l.acked) - 1; i >= 0; i-- {
+	for i := len(acked) - 1; i >= 0; i-- {
 		// Acknowledgements of one unit come nearly in order: 10 s of slack ends the search.
-		if l.acked[i].AckedNS < t.Add(-10*time.Second).UnixNano() {
+		if acked[i].AckedNS < t.Add(-10*time.Second).UnixNano() {
 			break
 		}
-		if ns := l.acked[i].AckedNS; ns > t.UnixNano() && (first == 0 || ns < first) {
+		if ns := acked[i].AckedNS; ns > t.UnixNano() && (first == 0 || ns < first) {
 			first = ns
 		}
 	}
@@ -78,6 +83,19 @@ func (l *Ledger) FirstAfter(t time.Time) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, first)
+}
+
+// between returns the times of all acknowledgements, to any unit, between two moments.
+func (l *Ledger) between(from, to time.Time) []int64 {
+	var times []int64
+	for _, acked := range l.acked {
+		for _, a := range acked {
+			if a.AckedNS > from.UnixNano() && a.AckedNS < to.UnixNano() {
+				times = append(times, a.AckedNS)
+			}
+		}
+	}
+	return times
 }
 
 // Comparison is what became of acknowledged records in one Manager's database.
@@ -94,20 +112,17 @@ type Comparison struct {
 // to records sent after it; the zero time takes all. A follower may be in the middle of applying:
 // what is missing is looked up again for 3 s before it counts as lost.
 func (p *Pool) Compare(ctx context.Context, since time.Time, hosts ...string) ([]Comparison, error) {
-	for _, u := range p.units {
-		if err := u.ledger.Read(); err != nil {
-			return nil, err
-		}
+	if p.ledger == nil {
+		return nil, errors.New("compare: no units were started")
 	}
-	ledgers := make([]*Ledger, len(p.units))
-	for i, u := range p.units {
-		ledgers[i] = &Ledger{unit: u.ledger.unit, acked: u.ledger.acked} // as it is now
+	if err := p.ledger.Read(); err != nil {
+		return nil, err
 	}
 	var all []Comparison
 	for _, host := range hosts {
 		deadline := time.Now().Add(3 * time.Second)
 		for {
-			c, err := p.compareOne(ctx, ledgers, since, host)
+			c, err := p.compareOne(ctx, since, host)
 			if err != nil {
 				return nil, err
 			}
@@ -120,7 +135,7 @@ func (p *Pool) Compare(ctx context.Context, since time.Time, hosts ...string) ([
 	return all, nil
 }
 
-func (p *Pool) compareOne(ctx context.Context, ledgers []*Ledger, since time.Time, host string) (Comparison, error) {
+func (p *Pool) compareOne(ctx context.Context, since time.Time, host string) (Comparison, error) {
 	// A record may be older at its source than its acknowledgement by what it waited in a spool.
 	where := "seq IS NOT NULL"
 	if !since.IsZero() {
@@ -138,7 +153,7 @@ func (p *Pool) compareOne(ctx context.Context, ledgers []*Ledger, since time.Tim
 	if err != nil {
 		return Comparison{}, fmt.Errorf("look for doubles on %s: %w", host, err)
 	}
-	c := compare(ledgers, since, stored)
+	c := compare(p.ledger.acked, since, stored)
 	c.Host = host
 	for line := range strings.Lines(string(out)) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -191,24 +206,24 @@ func parseIslands(out []byte) (map[string][]island, error) {
 }
 
 // compare counts the acknowledged records that no island holds.
-func compare(ledgers []*Ledger, since time.Time, stored map[string][]island) Comparison {
+func compare(acked map[string][]Acked, since time.Time, stored map[string][]island) Comparison {
 	var c Comparison
 	for _, islands := range stored {
 		for _, i := range islands {
 			c.Stored += int(i.to - i.from + 1)
 		}
 	}
-	for _, l := range ledgers {
+	for unit, records := range acked {
 		seen := map[uint64]bool{}
-		for _, a := range l.acked {
+		for _, a := range records {
 			if seen[a.Seq] || a.SentNS < since.UnixNano() && !since.IsZero() {
 				continue
 			}
 			seen[a.Seq] = true
 			c.Acknowledged++
-			if !holds(stored[l.unit], a.Seq) {
+			if !holds(stored[unit], a.Seq) {
 				c.Lost++
-				c.note(fmt.Sprintf("lost: %s seq %d, acknowledged at %s", l.unit, a.Seq,
+				c.note(fmt.Sprintf("lost: %s seq %d, acknowledged at %s", unit, a.Seq,
 					time.Unix(0, a.AckedNS).UTC().Format("15:04:05.000000")))
 			}
 		}

@@ -32,9 +32,11 @@ type Config struct {
 
 // Pool is a Master, a Backup and an Arbiter in a lab, with their field units on the client.
 type Pool struct {
-	lab   *lab.Lab
-	cfg   Config
-	units []*Unit
+	lab    *lab.Lab
+	cfg    Config
+	units  []string     // names of the simulated field units
+	load   *lab.Process // runs them; nil: none were started
+	ledger *Ledger
 
 	mu    sync.Mutex
 	terms map[uint64]string // term -> the host that said it was Primary in it

@@ -177,7 +177,7 @@ func (t *Trial) changeover(ctx context.Context, old string, term uint64) *Change
 func (r *Round) acknowledgements(p *Pool, served time.Time) {
 	var first, all time.Time
 	for _, u := range p.units {
-		at := u.ledger.FirstAfter(served)
+		at := p.ledger.FirstAfter(u, served)
 		if at.IsZero() {
 			return
 		}
@@ -192,19 +192,12 @@ func (r *Round) acknowledgements(p *Pool, served time.Time) {
 		return
 	}
 	r.FirstWriteMS, r.AllUnitsMS = ms(first.Sub(r.At)), ms(all.Sub(r.At))
-	r.SilenceMS = ms(silence(p.units, r.At.Add(-time.Second), all))
+	r.SilenceMS = ms(silence(p.ledger, r.At.Add(-time.Second), all))
 }
 
 // silence is the longest time without an acknowledgement to any unit between two moments.
-func silence(units []*Unit, from, to time.Time) time.Duration {
-	times := []int64{from.UnixNano(), to.UnixNano()}
-	for _, u := range units {
-		for _, a := range u.ledger.acked {
-			if a.AckedNS > from.UnixNano() && a.AckedNS < to.UnixNano() {
-				times = append(times, a.AckedNS)
-			}
-		}
-	}
+func silence(l *Ledger, from, to time.Time) time.Duration {
+	times := append(l.between(from, to), from.UnixNano(), to.UnixNano())
 	slices.Sort(times)
 	var longest int64
 	for i := 1; i < len(times); i++ {

@@ -46,7 +46,7 @@ func openPool(t *testing.T, flaw string) *trial.Pool {
 	ctx := context.Background()
 	must(t, p.Start(ctx))
 	must(t, p.Form(ctx))
-	must(t, p.StartUnits(ctx, 3, 5*time.Millisecond))
+	must(t, p.StartUnits(ctx, 3, 200))
 	must(t, p.WaitUnits(ctx, time.Now(), time.Minute))
 	return p
 }

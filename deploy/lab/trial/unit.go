@@ -3,6 +3,7 @@ package trial
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,14 +11,6 @@ import (
 
 	"redundancypool/deploy/lab"
 )
-
-// Unit is one simulated field unit on the client.
-type Unit struct {
-	Name    string
-	ledger  *Ledger
-	profile string // file
-	proc    *lab.Process
-}
 
 // profile is the part of a destination profile that a client which nobody here wrote needs.
 type profile struct {
@@ -56,58 +49,64 @@ func (p *Pool) AddUnit(ctx context.Context, name string) (string, error) {
 	return path, nil
 }
 
-// StartUnits adds n units and lets each publish on its own, one record every so often.
-func (p *Pool) StartUnits(ctx context.Context, n int, every time.Duration) error {
+// StartUnits adds n units and lets each publish rate records a second. It may be called once.
+func (p *Pool) StartUnits(ctx context.Context, n int, rate float64) error {
 	client, err := p.lab.Host("client")
 	if err != nil {
 		return err
 	}
+	if p.load != nil {
+		return errors.New("start units: they run already")
+	}
+	ledger, spool := filepath.Join(client.Dir(), "ledger.jsonl"), filepath.Join(client.Dir(), "spool")
+	if err := errors.Join(os.RemoveAll(ledger), os.RemoveAll(spool)); err != nil {
+		return fmt.Errorf("remove an earlier lab's records: %w", err)
+	}
+	args := []string{"run", "--simulate", "--rate", fmt.Sprint(rate), "--ledger", ledger, "--spool", spool}
+	var names []string
 	for i := range n {
-		name := fmt.Sprintf("unit-%02d", len(p.units)+1)
+		name := fmt.Sprintf("unit-%02d", i+1)
 		path, err := p.AddUnit(ctx, name)
 		if err != nil {
 			return err
 		}
-		dir := filepath.Dir(path)
-		u := &Unit{Name: name, profile: path, ledger: NewLedger(name, filepath.Join(dir, "ledger.jsonl"))}
-		u.proc, err = client.Start(lab.Command{Name: name, Path: p.cfg.Bin.FieldUnit, Args: []string{"run", "--profile", path,
-			"--spool", filepath.Join(dir, "spool"), "--ledger", u.ledger.path, "--simulate", "--interval", every.String()}})
-		if err != nil {
-			return fmt.Errorf("start unit %d: %w", i+1, err)
-		}
-		p.units = append(p.units, u)
+		names = append(names, name)
+		args = append(args, "--profile", path)
 	}
+	proc, err := client.Start(lab.Command{Name: "fieldunit", Path: p.cfg.Bin.FieldUnit, Args: args})
+	if err != nil {
+		return fmt.Errorf("start units: %w", err)
+	}
+	p.units, p.load, p.ledger = names, proc, NewLedger(ledger)
 	return nil
 }
 
-// Units are the simulated units that were started.
-func (p *Pool) Units() []*Unit { return p.units }
-
 // WaitUnits waits until every unit got an acknowledgement after the given moment.
 func (p *Pool) WaitUnits(ctx context.Context, after time.Time, patience time.Duration) error {
+	if p.load == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		var missing *Unit
-		for _, u := range p.units {
-			if err := u.ledger.Read(); err != nil {
-				return err
-			}
-			if u.ledger.FirstAfter(after).IsZero() {
-				missing = u
+		if err := p.ledger.Read(); err != nil {
+			return err
+		}
+		missing := ""
+		for _, name := range p.units {
+			if p.ledger.FirstAfter(name, after).IsZero() {
+				missing = name
 				break
 			}
 		}
-		if missing == nil {
+		if missing == "" {
 			return nil
 		}
-		select {
-		case <-missing.proc.Done():
-			return fmt.Errorf("%s ended: %s", missing.Name, tail(missing.proc.Log(), 3))
-		default:
+		if !p.load.Alive() {
+			return fmt.Errorf("the units' process ended: %s", tail(p.load.Log(), 3))
 		}
 		if !pause(ctx, 20*time.Millisecond) {
-			return fmt.Errorf("%s got no acknowledgement within %v: %s", missing.Name, patience, tail(missing.proc.Log(), 3))
+			return fmt.Errorf("%s got no acknowledgement within %v: %s", missing, patience, tail(p.load.Log(), 3))
 		}
 	}
 }
