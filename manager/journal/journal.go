@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -53,6 +54,8 @@ type Config struct {
 	Node     string // put into events that name no node
 	MaxBytes int64  // of all files together; default 16 MiB, 64 KiB at least
 	Keep     int    // events in memory; default 4096
+	// Log gets a line when the disk begins to refuse events and when it takes them again; nil: none.
+	Log *slog.Logger
 }
 
 const (
@@ -110,15 +113,14 @@ func Open(cfg Config) *Journal {
 	} else {
 		kept, err = fl.tail(cfg.Keep)
 	}
-	j := start(cfg, fl, kept)
-	j.mu.Lock()
-	j.diskErr = err
-	j.mu.Unlock()
-	return j
+	return start(cfg, fl, kept, err)
 }
 
-// start continues after the events that are kept on d already.
-func start(cfg Config, d disk, kept []Event) *Journal {
+// start continues after the events that are kept on d already; err is what the disk said so far.
+func start(cfg Config, d disk, kept []Event, err error) *Journal {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	j := &Journal{
 		cfg:   cfg,
 		files: d,
@@ -127,6 +129,11 @@ func start(cfg Config, d disk, kept []Event) *Journal {
 		grown: make(chan struct{}),
 		ring:  kept,
 		next:  1,
+
+		diskErr: err,
+	}
+	if err != nil {
+		cfg.Log.Warn("events are kept in memory only", "error", err)
 	}
 	if n := len(kept); n > 0 {
 		j.next = kept[n-1].Seq + 1
@@ -315,6 +322,12 @@ func (j *Journal) flush(events []Event) bool {
 	err := j.files.append(events)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	switch {
+	case err != nil && j.diskErr == nil:
+		j.cfg.Log.Warn("events are kept in memory only", "error", err)
+	case err == nil && j.diskErr != nil:
+		j.cfg.Log.Info("events are on disk again")
+	}
 	j.diskErr = err
 	if err != nil {
 		return false

@@ -180,7 +180,7 @@ func (d *fakeDisk) close() {}
 func TestDiskThatRefusesIsTriedAgain(t *testing.T) {
 	full := errors.New("no space left on device")
 	d := &fakeDisk{err: full, refused: make(chan struct{}, 1)}
-	j := start(Config{Keep: 20}, d, nil)
+	j := start(Config{Keep: 20}, d, nil, nil)
 	defer j.Close()
 	for i := range 30 { // more than memory holds
 		j.Append(Event{Message: fmt.Sprint(i)})
@@ -205,7 +205,7 @@ func TestDiskThatRefusesIsTriedAgain(t *testing.T) {
 
 func TestHungDiskBlocksNobody(t *testing.T) {
 	d := &fakeDisk{hang: make(chan struct{})}
-	j := start(Config{Keep: 100}, d, nil)
+	j := start(Config{Keep: 100}, d, nil, nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
