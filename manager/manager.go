@@ -23,7 +23,6 @@ import (
 	"redundancypool/arbiter"
 	"redundancypool/manager/control"
 	"redundancypool/manager/journal"
-	"redundancypool/manager/pool"
 	"redundancypool/manager/pool/transport"
 	"redundancypool/manager/settings"
 	"redundancypool/manager/trust"

@@ -45,7 +45,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	defer stop()
 	d := &duty{term: r.Term, began: r.Changeover.Began}
 	expect := e.expected()
-	rec := newRecorder(e.proposer.propose, func(int) {
+	rec := newRecorder(e.proposer.begin, func(int) {
 		d.first.Do(func() { e.note(d, func(c *pool.Changeover) { c.FirstWrite = since(c.Began) }) })
 	})
 	var wg sync.WaitGroup

@@ -24,25 +24,45 @@ type proposer struct {
 
 func newProposer(p *pool.Pool) *proposer { return &proposer{pool: p, client: pool.NewID()} }
 
-// propose stores body and returns what it came to. A definite refusal is tried again until ctx
-// ends; so is an ambiguous outcome, under the same identity.
+// commandTime bounds how long one command may be on its way.
+const commandTime = 10 * time.Second
+
+// propose stores body and returns what it came to. Errors: those of pool.Apply, or the command's
+// own.
 func (p *proposer) propose(ctx context.Context, body database.Body) (database.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	return p.begin(ctx, body)()
+}
+
+// begin puts body into the log, in the order of the calls, and returns how to learn what it came
+// to; that waits no longer than commandTime.
+func (p *proposer) begin(ctx context.Context, body database.Body) func() (database.Result, error) {
+	fail := func(err error) func() (database.Result, error) {
+		return func() (database.Result, error) { return database.Result{}, err }
+	}
 	data, err := database.Encode(database.Command{
 		Envelope: database.Envelope{Client: p.client, Sequence: p.seq.Add(1), ProposedMS: time.Now().UnixMilli()},
 		Body:     body,
 	})
 	if err != nil {
-		return database.Result{}, err
+		return fail(err)
 	}
-	v, err := p.pool.Apply(ctx, data)
+	wait, err := p.pool.Begin(ctx, data, commandTime)
 	if err != nil {
-		return database.Result{}, err
+		return fail(err)
 	}
-	r, ok := v.(database.Result)
-	if !ok {
-		return database.Result{}, fmt.Errorf("%w: no result", pool.ErrAmbiguous)
+	return func() (database.Result, error) {
+		v, err := wait()
+		if err != nil {
+			return database.Result{}, err
+		}
+		r, ok := v.(database.Result)
+		if !ok {
+			return database.Result{}, fmt.Errorf("%w: no result", pool.ErrAmbiguous)
+		}
+		return r, r.Err
 	}
-	return r, r.Err
 }
 
 // Limits of one group of telemetry. Entries of some ten kB are what the log's store takes best.
@@ -55,41 +75,52 @@ const (
 // recorder groups the telemetry of all units into few log entries. While one group is on its way
 // the next one gathers; nobody waits for a timer.
 type recorder struct {
-	propose func(ctx context.Context, body database.Body) (database.Result, error)
+	// propose puts a batch into the log, in the order of its calls, and returns how to learn what
+	// it came to.
+	propose func(ctx context.Context, body database.Body) func() (database.Result, error)
 	stored  func(n int) // told after each commit; may be nil
 
 	queue chan request
+	ended chan struct{} // closed when run has ended
 	wg    sync.WaitGroup
 }
 
 type request struct {
-	ctx  context.Context
 	t    []fieldunit.Telemetry
-	done chan error
+	done func(error) // called once
 }
 
-func newRecorder(propose func(context.Context, database.Body) (database.Result, error), stored func(int)) *recorder {
-	return &recorder{propose: propose, stored: stored, queue: make(chan request, 1024)}
+func newRecorder(propose func(context.Context, database.Body) func() (database.Result, error), stored func(int)) *recorder {
+	return &recorder{propose: propose, stored: stored, queue: make(chan request, 1024), ended: make(chan struct{})}
 }
 
 // Record implements broker.Recorder: nil means committed by the pool and stored here.
 func (r *recorder) Record(ctx context.Context, t []fieldunit.Telemetry) error {
-	q := request{ctx: ctx, t: t, done: make(chan error, 1)}
+	done := make(chan error, 1)
+	r.Submit(ctx, t, func(err error) { done <- err })
 	select {
-	case r.queue <- q:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case err := <-q.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
+// Submit implements broker.Submitter: the records of one unit are stored in the order submitted.
+func (r *recorder) Submit(ctx context.Context, t []fieldunit.Telemetry, done func(error)) {
+	select {
+	case r.queue <- request{t, done}:
+	case <-ctx.Done():
+		done(context.Cause(ctx))
+	case <-r.ended:
+		done(errNotServing)
+	}
+}
+
 // run groups and proposes until ctx ends, and returns when every group has come to something.
 func (r *recorder) run(ctx context.Context) {
+	defer r.refuse()
+	defer close(r.ended)
 	defer r.wg.Wait()
 	slots := make(chan struct{}, groupFlight)
 	for {
@@ -97,20 +128,19 @@ func (r *recorder) run(ctx context.Context) {
 		select {
 		case first = <-r.queue:
 		case <-ctx.Done():
-			r.refuse()
 			return
 		}
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
-			first.done <- context.Cause(ctx)
-			r.refuse()
+			first.done(context.Cause(ctx))
 			return
 		}
 		group := r.gather(first)
+		result := r.propose(ctx, batchOf(group)) // in order; what follows may overtake
 		r.wg.Go(func() {
 			defer func() { <-slots }()
-			r.commit(ctx, group)
+			r.finish(result, group)
 		})
 	}
 }
@@ -143,24 +173,30 @@ func weight(ts []fieldunit.Telemetry) int {
 	return n
 }
 
-func (r *recorder) commit(ctx context.Context, group []request) {
-	var batch database.TelemetryBatch
+func batchOf(group []request) database.TelemetryBatch {
+	var b database.TelemetryBatch
 	for _, q := range group {
-		batch.Records = append(batch.Records, q.t...)
+		b.Records = append(b.Records, q.t...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	res, err := r.propose(ctx, batch)
-	if err == nil && len(res.Records) != len(batch.Records) {
-		err = fmt.Errorf("%w: %d of %d records have a result", pool.ErrAmbiguous, len(res.Records), len(batch.Records))
+	return b
+}
+
+func (r *recorder) finish(result func() (database.Result, error), group []request) {
+	res, err := result()
+	records := 0
+	for _, q := range group {
+		records += len(q.t)
+	}
+	if err == nil && len(res.Records) != records {
+		err = fmt.Errorf("%w: %d of %d records have a result", pool.ErrAmbiguous, len(res.Records), records)
 	}
 	at := 0
 	for _, q := range group {
-		q.done <- outcome(err, res, at, len(q.t))
+		q.done(outcome(err, res, at, len(q.t)))
 		at += len(q.t)
 	}
 	if err == nil && r.stored != nil {
-		r.stored(len(batch.Records))
+		r.stored(records)
 	}
 }
 
@@ -183,7 +219,7 @@ func (r *recorder) refuse() {
 	for {
 		select {
 		case q := <-r.queue:
-			q.done <- errNotServing
+			q.done(errNotServing)
 		default:
 			return
 		}
