@@ -18,7 +18,7 @@ import (
 )
 
 type cli struct {
-	Dir string `help:"Folder that holds everything of the lab." default:"${dir}" type:"path"`
+	Dir string `help:"Folder that holds everything of the lab." default:"${dir}" env:"POOLLAB_DIR" type:"path"`
 	Bin string `help:"Folder with the programs manager, arbiter and fieldunit; without it they are built from this module." type:"path" placeholder:"DIR"`
 
 	Demo    demoCmd    `cmd:"" help:"Start a pool, kill its Primary under load, print time line and ledger, leave the pool running."`

@@ -58,6 +58,9 @@ func (c *cli) own(ctx context.Context, do job, units int, rate float64, o option
 		return 1, err
 	}
 	if !inside && !lab.MayBuild() {
+		if err := os.Setenv("POOLLAB_DIR", c.Dir); err != nil { // the default names a user id, which is 0 in there
+			return 1, err
+		}
 		return enter(listeners)
 	}
 	ctx, end := context.WithCancel(ctx)
@@ -76,7 +79,7 @@ func (c *cli) own(ctx context.Context, do job, units int, rate float64, o option
 	g.Go(func() error {
 		defer end()
 		var err error
-		code, err = play(gctx, p, do, units, rate, o, listeners)
+		code, err = play(gctx, p, do, units, rate, o, &stage{say: say}, listeners)
 		return err
 	})
 	err = g.Wait()
@@ -87,8 +90,7 @@ func (c *cli) own(ctx context.Context, do job, units int, rate float64, o option
 	return code, errors.Join(err, l.Close())
 }
 
-func play(ctx context.Context, p *trial.Pool, do job, units int, rate float64, o options, listeners []net.Listener) (int, error) {
-	s := &stage{say: sayer(o.Quiet)}
+func play(ctx context.Context, p *trial.Pool, do job, units int, rate float64, o options, s *stage, listeners []net.Listener) (int, error) {
 	forwarders, err := p.OpenDoors(listeners)
 	if err != nil {
 		return 1, err

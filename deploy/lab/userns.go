@@ -66,9 +66,7 @@ func EnterUserNamespace(extra []*os.File) (int, error) {
 	for {
 		select {
 		case s := <-signals:
-			if s != syscall.SIGINT { // the terminal sends SIGINT to the whole group itself
-				_ = cmd.Process.Signal(s)
-			}
+			_ = cmd.Process.Signal(s) // a terminal sent it to both already; twice does no harm
 		case err := <-ended:
 			var exit *exec.ExitError
 			if errors.As(err, &exit) && exit.ExitCode() >= 0 {

@@ -197,7 +197,7 @@ func (r *Round) acknowledgements(p *Pool, served time.Time) {
 
 // silence is the longest time without an acknowledgement to any unit between two moments.
 func silence(l *Ledger, from, to time.Time) time.Duration {
-	times := append(l.between(from, to), from.UnixNano(), to.UnixNano())
+	times := append(l.between(from, to), to.UnixNano())
 	slices.Sort(times)
 	var longest int64
 	for i := 1; i < len(times); i++ {
