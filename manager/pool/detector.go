@@ -56,7 +56,7 @@ func (p *Pool) suspectPeer(id MemberID, term uint64) (suspicion, time.Duration) 
 	}
 	silence := Since(max(pr.lastHeard(), p.started))
 	return suspect(sight{
-		term: term, dead: pr.dead, released: pr.released, gone: pr.gone(),
+		term: term, dead: pr.dead, released: pr.laid.Term, gone: pr.gone(),
 		silence: silence, detect: p.timing.Detect(),
 	}), silence
 }
@@ -80,13 +80,18 @@ func (p *Pool) judge(q ask) verdict {
 
 // onRelease notes that a leader laid Primary down of itself.
 func (p *Pool) onRelease(from MemberID, r release) {
-	p.promise.release(from, r.Term)
+	p.promise.release(from, r.at())
 	p.mu.Lock()
-	if pr := p.peers[from]; pr != nil && r.Term >= pr.released {
-		pr.released, pr.heir = r.Term, r.To
+	pr := p.peers[from]
+	// A release that a later heartbeat of the same leader has overtaken is history.
+	fresh := pr != nil && !r.at().before(pr.lead) && pr.laid.at().before(r.at())
+	if fresh {
+		pr.laid = r
 	}
 	p.mu.Unlock()
-	p.wake()
+	if fresh {
+		p.wake()
+	}
 }
 
 // onFarewell takes the secret that a dead process' guard sent. Only the hash that the process
@@ -99,10 +104,10 @@ func (p *Pool) onFarewell(secret []byte) {
 		if pr.farewell != hash || pr.farewell == "" {
 			continue
 		}
-		pr.dead = pr.leadTerm
-		p.promise.release(pr.id, pr.leadTerm)
+		pr.dead = pr.lead.term
+		p.promise.release(pr.id, wholeTerm(pr.lead.term))
 		p.peerGoneLocked(pr)
-		p.log.Warn("member's process is dead", "member", pr.id, "term", pr.leadTerm)
+		p.log.Warn("member's process is dead", "member", pr.id, "term", pr.lead.term)
 	}
 	p.mu.Unlock()
 	p.wake()
@@ -189,6 +194,9 @@ func (p *Pool) takeOver(ctx context.Context, leader MemberID, term uint64, why s
 func (p *Pool) stand(ctx context.Context, leader MemberID, term uint64, why suspicion, v verdict, silence time.Duration, detected Instant) bool {
 	mine := p.lastPosition()
 	if mine.Before(v.Last) {
+		if !p.seldom("not_electable", time.Minute) {
+			return true
+		}
 		p.event(Event{Code: "not_electable", Severity: "error", Member: leader, Cause: fmt.Sprintf(
 			"this Manager's log ends at term %d index %d, the third member knows of term %d index %d: acknowledged records are on the other Manager only",
 			mine.Term, mine.Index, v.Last.Term, v.Last.Index)})
@@ -202,14 +210,28 @@ func (p *Pool) stand(ctx context.Context, leader MemberID, term uint64, why susp
 		kind: "takeover", from: leader, why: fmt.Sprintf("%s (%s: %s)", why, p.name(p.thirdLocked(leader)), v.Why),
 		began: detected.Add(-silence), detected: detected, term: term,
 	}
-	if why == suspectOut {
-		p.cause.why = "the Primary laid it down: " + v.Why
+	if pr := p.peers[leader]; why == suspectOut && pr != nil {
+		p.cause.why, p.cause.began = "the Primary laid it down: "+pr.laid.Why, detected
+		if pr.laid.To == p.self && pr.laid.Kind != "" {
+			p.cause.kind, p.cause.why = pr.laid.Kind, pr.laid.Why
+		}
 	}
 	p.mu.Unlock()
 	if err := p.trans.Campaign(ctx); err != nil {
 		p.log.Warn("cannot stand for election", "error", err)
 		return false
 	}
+	return true
+}
+
+// seldom reports whether what is called code may be told again, at most once per d.
+func (p *Pool) seldom(code string, d time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at, ok := p.noteworthy[code]; ok && Since(at) < d {
+		return false
+	}
+	p.noteworthy[code] = Now()
 	return true
 }
 

@@ -25,6 +25,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"redundancypool/manager/pool/transport"
 )
 
@@ -42,9 +44,13 @@ type node struct {
 	net     *network
 	timing  Timing
 
+	tune func(*raft.Config)
+	disk func(string) error
+
 	mu      sync.Mutex
 	ruling  uint64 // term in which Serve runs; 0: none
 	serving atomic.Int64
+	live    atomic.Pointer[Pool]
 	events  []Event
 }
 
@@ -54,6 +60,34 @@ type network struct {
 	mu  sync.Mutex
 	cut map[[2]string]bool // from, to (names)
 	all []*net.TCPListener
+
+	watch   sync.Mutex
+	reigns  map[string]Reign  // who serves
+	terms   map[uint64]string // who served in a term
+	crimes  []string
+	reigned int
+}
+
+// begin notes that a node serves from now on and that nobody else has the right to at this moment.
+func (n *network) begin(name string, r Reign) {
+	n.watch.Lock()
+	defer n.watch.Unlock()
+	n.reigned++
+	for other, o := range n.reigns {
+		if until := o.Until(); other != name && until > Now() {
+			n.crimes = append(n.crimes, fmt.Sprintf("%s is Primary in term %d while %s has the right of term %d for another %v", name, r.Term, other, o.Term, until.Sub(Now())))
+		}
+	}
+	if was := n.terms[r.Term]; was != "" && was != name {
+		n.crimes = append(n.crimes, fmt.Sprintf("both %s and %s were Primary in term %d", was, name, r.Term))
+	}
+	n.reigns[name], n.terms[r.Term] = r, name
+}
+
+func (n *network) end(name string) {
+	n.watch.Lock()
+	defer n.watch.Unlock()
+	delete(n.reigns, name)
 }
 
 func (n *network) blocked(from, to string) bool {
@@ -61,6 +95,16 @@ func (n *network) blocked(from, to string) bool {
 	defer n.mu.Unlock()
 	return n.cut[[2]string{from, to}]
 }
+
+// heal opens every way.
+func (n *network) heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.cut)
+}
+
+// part cuts the ways between two names in both directions.
+func (n *network) part(a, b string) { n.set(a, b, true); n.set(b, a, true) }
 
 func (n *network) set(from, to string, cut bool) {
 	n.mu.Lock()
@@ -218,13 +262,16 @@ func (n *node) open(rec Record) {
 			n.ruling = r.Term
 			n.mu.Unlock()
 			n.serving.Add(1)
+			n.net.begin(n.name, r)
 			<-ctx.Done()
+			n.net.end(n.name)
 			n.serving.Add(-1)
 			n.mu.Lock()
 			n.ruling = 0
 			n.mu.Unlock()
 		},
 	}
+	cfg.tune, cfg.disk = n.tune, n.disk
 	if rec.me().Role != Arbiter {
 		cfg.Machine = n.machine
 	}
@@ -233,17 +280,29 @@ func (n *node) open(rec Record) {
 		n.t.Fatal(err)
 	}
 	n.pool = p
+	n.live.Store(p)
 }
 
 func (n *node) close() {
 	if n.pool == nil {
 		return
 	}
+	n.live.Store(nil)
 	if err := n.pool.Close(); err != nil {
 		n.t.Errorf("close %s: %v", n.name, err)
 	}
 	n.pool = nil
 	n.port.Close()
+}
+
+// kill ends the node as kill -9 would: no message leaves, its port refuses.
+func (n *node) kill() {
+	n.live.Store(nil)
+	n.port.Close()
+	if err := n.pool.end(false); err != nil {
+		n.t.Errorf("kill %s: %v", n.name, err)
+	}
+	n.pool = nil
 }
 
 func (n *node) reopen() {
@@ -267,11 +326,37 @@ type trio struct {
 	m, b, a *node
 }
 
-func newTrio(t *testing.T) *trio {
+func newTrio(t *testing.T) *trio { t.Helper(); return newTrioWith(t, options{}) }
+
+// options are what a trio may differ in.
+type options struct {
+	direct bool // no relays: a dead node's port refuses, and nothing can be cut
+	second bool // a second path, whose relays go by the names "m2", "b2", "a2"
+	tune   func(*raft.Config)
+	timing func(*Timing)
+}
+
+func newTrioWith(t *testing.T, o options) *trio {
 	t.Helper()
-	net := &network{cut: map[[2]string]bool{}}
+	net := &network{cut: map[[2]string]bool{}, reigns: map[string]Reign{}, terms: map[uint64]string{}}
+	stop := make(chan struct{})
+	var sampling sync.WaitGroup
 	tr := &trio{t: t, net: net, m: newNode(t, net, "m"), b: newNode(t, net, "b"), a: newNode(t, net, "a")}
+	for _, n := range []*node{tr.m, tr.b, tr.a} {
+		n.tune = o.tune
+		if o.timing != nil {
+			o.timing(&n.timing)
+		}
+	}
 	t.Cleanup(func() {
+		close(stop)
+		sampling.Wait()
+		net.watch.Lock()
+		for _, c := range net.crimes {
+			t.Error(c)
+		}
+		net.watch.Unlock()
+		net.heal()
 		for _, n := range []*node{tr.a, tr.b, tr.m} {
 			n.close()
 		}
@@ -281,6 +366,7 @@ func newTrio(t *testing.T) *trio {
 		}
 		net.mu.Unlock()
 	})
+	sampling.Go(func() { tr.sample(stop) })
 	rec, err := Create(tr.m.dir, tr.m.member(Standalone, ""), tr.m.timing)
 	if err != nil {
 		t.Fatal(err)
@@ -293,8 +379,14 @@ func newTrio(t *testing.T) *trio {
 	// Each member gets its own record, in which the others' addresses lead through a relay that
 	// can be cut.
 	via := func(self *node, m Member, to *node) Member {
-		if self != to {
+		if self != to && !o.direct {
 			m.Address = net.relay(self.name, to.name, to.addr.String())
+		}
+		if o.second {
+			m.Second = to.addr
+			if self != to {
+				m.Second = net.relay(self.name+"2", to.name+"2", to.addr.String())
+			}
 		}
 		return m
 	}
@@ -333,6 +425,139 @@ func newTrio(t *testing.T) *trio {
 	return tr
 }
 
+// sample looks again and again whether both Managers have Status Primary at one instant.
+func (tr *trio) sample(stop <-chan struct{}) {
+	status := func(n *node) (bool, uint64) {
+		p := n.live.Load()
+		if p == nil {
+			return false, 0
+		}
+		s := p.State()
+		return s.Status == Primary, s.Term
+	}
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(2 * time.Millisecond):
+		}
+		m, term := status(tr.m)
+		b, other := status(tr.b)
+		if again, same := status(tr.m); m && b && again && same == term {
+			tr.net.watch.Lock()
+			tr.net.crimes = append(tr.net.crimes, fmt.Sprintf("both Managers had Status Primary at one instant, in terms %d and %d", term, other))
+			tr.net.watch.Unlock()
+		}
+	}
+}
+
+// primary returns the Manager that is Primary, or nil.
+func (tr *trio) primary() *node {
+	for _, n := range []*node{tr.m, tr.b} {
+		if p := n.live.Load(); p != nil && p.State().Status == Primary {
+			return n
+		}
+	}
+	return nil
+}
+
+// waitProtected waits until a Manager is Primary and both say that the pool is Protected.
+func (tr *trio) waitProtected() {
+	tr.t.Helper()
+	tr.wait("protected", func() bool {
+		return tr.primary() != nil && tr.m.live.Load() != nil && tr.m.pool.State().Health == Protected &&
+			tr.b.live.Load() != nil && tr.b.pool.State().Health == Protected
+	})
+}
+
+// writers write until stopped, each row again and again until it is acknowledged.
+type writers struct {
+	tr    *trio
+	stop  chan struct{}
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	acked []string
+	last  time.Time
+	gap   time.Duration // longest time without an acknowledgement
+}
+
+func (tr *trio) write(count int) *writers {
+	w := &writers{tr: tr, stop: make(chan struct{}), last: time.Now()}
+	for i := range count {
+		w.wg.Go(func() {
+			for k := 0; ; k++ {
+				text := fmt.Sprintf("w%d-%d", i, k)
+				for !w.try(text) {
+					select {
+					case <-w.stop:
+						return
+					case <-time.After(2 * time.Millisecond):
+					}
+				}
+				select {
+				case <-w.stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	return w
+}
+
+func (w *writers) try(text string) bool {
+	n := w.tr.primary()
+	if n == nil {
+		return false
+	}
+	p := n.live.Load()
+	if p == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := p.Apply(ctx, []byte(text)); err != nil {
+		return false
+	}
+	w.mu.Lock()
+	w.acked = append(w.acked, text)
+	w.gap, w.last = max(w.gap, time.Since(w.last)), time.Now()
+	w.mu.Unlock()
+	return true
+}
+
+func (w *writers) count() int { w.mu.Lock(); defer w.mu.Unlock(); return len(w.acked) }
+
+// end stops the writers and checks that every acknowledged row is on both Managers once.
+func (w *writers) end() {
+	w.tr.t.Helper()
+	close(w.stop)
+	w.wg.Wait()
+	w.tr.waitProtected()
+	w.tr.wait("both Managers have the same", func() bool {
+		_, a := w.tr.m.machine.Digest()
+		_, b := w.tr.b.machine.Digest()
+		return a == b
+	})
+	for _, n := range []*node{w.tr.m, w.tr.b} {
+		have := n.machine.texts()
+		missing := 0
+		for _, s := range w.acked {
+			if have[s] == 0 {
+				missing++
+			}
+		}
+		if missing > 0 {
+			w.tr.t.Errorf("%d of %d acknowledged rows are missing on %s", missing, len(w.acked), n.name)
+		}
+		for s, k := range have {
+			if k > 1 {
+				w.tr.t.Errorf("row %s is on %s %d times", s, n.name, k)
+			}
+		}
+	}
+}
+
 func (tr *trio) wait(what string, ok func() bool) {
 	tr.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -366,9 +591,10 @@ type memory struct {
 	digests map[uint64]string
 	hang    chan struct{} // Apply blocks while this is open
 	fail    error
+	seen    map[string]bool // rows, so that none is stored twice
 }
 
-func newMemory() *memory { return &memory{digests: map[uint64]string{}} }
+func newMemory() *memory { return &memory{digests: map[uint64]string{}, seen: map[string]bool{}} }
 
 func (m *memory) Apply(ctx context.Context, batch []Entry) ([]any, error) {
 	m.mu.Lock()
@@ -393,7 +619,8 @@ func (m *memory) Apply(ctx context.Context, batch []Entry) ([]any, error) {
 		}
 		if e.Configuration != nil {
 			m.conf, m.confAt = bytes.Clone(e.Configuration), e.Index
-		} else {
+		} else if !m.seen[string(e.Data)] {
+			m.seen[string(e.Data)] = true
 			m.rows = append(m.rows, bytes.Clone(e.Data))
 			m.hash = sha256.Sum256(append(m.hash[:], e.Data...))
 			out[i] = len(m.rows)
@@ -480,7 +707,7 @@ func (r *receiver) Install(context.Context) error {
 	m.confAt = binary.BigEndian.Uint64(b[16:])
 	copy(m.hash[:], b[24:])
 	b = b[56:]
-	m.rows = nil
+	m.rows, m.seen = nil, map[string]bool{}
 	for first := true; len(b) > 0; first = false {
 		n := binary.BigEndian.Uint32(b)
 		row := bytes.Clone(b[4 : 4+n])
@@ -488,7 +715,7 @@ func (r *receiver) Install(context.Context) error {
 		if first {
 			m.conf = row
 		} else {
-			m.rows = append(m.rows, row)
+			m.rows, m.seen[string(row)] = append(m.rows, row), true
 		}
 	}
 	m.digests = map[uint64]string{m.pos.Index: hex.EncodeToString(m.hash[:])}

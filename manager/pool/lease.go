@@ -1,7 +1,7 @@
 package pool
 
 import (
-	"sort"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +15,7 @@ const forever = Instant(1<<63 - 1)
 type lease struct {
 	mu      sync.Mutex
 	term    uint64
+	epoch   uint64 // how often the voters have been let go
 	length  time.Duration
 	need    int // answers needed from other voters; 0: this node alone is the quorum
 	voters  map[MemberID]bool
@@ -46,6 +47,26 @@ func (l *lease) end() {
 	l.changed()
 }
 
+// release takes the right away and starts a new epoch: consent to what was asked before counts no
+// more, even when it arrives later. It returns the epoch that ended.
+func (l *lease) release() (epoch uint64) {
+	l.mu.Lock()
+	epoch = l.epoch
+	l.epoch++
+	l.term = 0
+	clear(l.sent)
+	l.mu.Unlock()
+	l.changed()
+	return epoch
+}
+
+// asking tells whether the lease is asked for in term, and in which epoch.
+func (l *lease) asking(term uint64) (epoch uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch, l.term == term && term != 0
+}
+
 // voting sets who votes beside this node.
 func (l *lease) voting(others []MemberID) {
 	l.mu.Lock()
@@ -69,10 +90,10 @@ func (l *lease) voting(others []MemberID) {
 // unset is the need of a lease whose voters are not known yet: it cannot be met.
 const unset = 1 << 30
 
-// consent records that a voter granted what was asked at t in term.
-func (l *lease) consent(from MemberID, term uint64, t Instant) {
+// consent records that a voter granted what was asked at t.
+func (l *lease) consent(from MemberID, at tenure, t Instant) {
 	l.mu.Lock()
-	ok := term == l.term && term != 0 && t > l.sent[from]
+	ok := at == (tenure{l.term, l.epoch}) && at.term != 0 && t > l.sent[from]
 	if ok {
 		l.sent[from] = t
 	}
@@ -92,7 +113,7 @@ func (l *lease) until() Instant {
 	if l.need == 0 {
 		return forever
 	}
-	var at []Instant
+	at := make([]Instant, 0, 4) // on the stack for any pool of this product
 	for id, t := range l.sent {
 		if l.voters[id] {
 			at = append(at, t)
@@ -101,8 +122,8 @@ func (l *lease) until() Instant {
 	if len(at) < l.need {
 		return 0
 	}
-	sort.Slice(at, func(i, j int) bool { return at[i] > at[j] })
-	return at[l.need-1].Add(l.length)
+	slices.Sort(at)
+	return at[len(at)-l.need].Add(l.length)
 }
 
 // fresh tells whether one voter's own answers still support the lease.

@@ -32,11 +32,12 @@ type peer struct {
 	refused  Instant // when its port last refused a connection
 	failure  string  // what the last attempt to connect came to
 	failed   Instant
-	farewell string // hash from its last heartbeat as leader
-	leadTerm uint64 // term of that heartbeat
-	dead     uint64 // term in which its death is proven by a farewell
-	released uint64 // term that it laid down itself
-	heir     MemberID
+	farewell string         // hash from its last heartbeat as leader
+	lead     tenure         // of that heartbeat
+	dead     uint64         // term in which its death is proven by a farewell
+	laid     release        // what it laid down itself last
+	boot     string         // of its present process
+	mark     Position       // where its log ended when that process was first heard
 	beaten   [paths]Instant // last heartbeat of its own, to tell it from mere answers
 	asked    map[uint64]chan verdict
 	wallOff  time.Duration // its wall clock minus ours
@@ -129,6 +130,7 @@ func (p *Pool) linkUp(id MemberID, c *linkConn) {
 	pr.out[c.path] = c
 	pr.lost, pr.failure = 0, ""
 	p.mu.Unlock()
+	p.links.wake()
 	p.log.Info("link up", "member", id, "path", c.path)
 	p.peerBack(id)
 }
@@ -202,18 +204,19 @@ func (p *Pool) onReply(id MemberID, c *linkConn, m linkMessage) {
 	pr := p.peers[id]
 	pr.heard[c.path] = now
 	var consent Instant
+	var at tenure
 	switch {
 	case m.Answer != nil:
-		if at, ok := c.sent[m.Answer.Seq]; ok {
+		if sent, ok := c.sent[m.Answer.Seq]; ok {
 			delete(c.sent, m.Answer.Seq)
-			pr.rtt += (now.Sub(at) - pr.rtt) / 8
+			pr.rtt += (now.Sub(sent) - pr.rtt) / 8
 			if pr.answered[c.path] == 0 {
-				pr.rtt = now.Sub(at)
+				pr.rtt = now.Sub(sent)
 			}
 			pr.answered[c.path] = now
 			p.noteStaleLocked(id, m.Answer.Stale)
 			if m.Answer.Granted {
-				consent = at
+				consent, at = sent, tenure{m.Answer.Term, m.Answer.Epoch}
 			}
 		}
 	case m.Verdict != nil:
@@ -226,7 +229,7 @@ func (p *Pool) onReply(id MemberID, c *linkConn, m linkMessage) {
 	}
 	p.mu.Unlock()
 	if consent != 0 {
-		p.lease.consent(id, m.Answer.Term, consent)
+		p.lease.consent(id, at, consent)
 	}
 }
 
@@ -301,21 +304,30 @@ func (p *Pool) onBeat(from MemberID, path int, b beat) answer {
 	if b.Report.WallMS != 0 {
 		pr.wallOff = time.Until(time.UnixMilli(b.Report.WallMS))
 	}
-	if b.Lead && b.Term >= pr.leadTerm {
-		pr.farewell, pr.leadTerm = b.Farewell, b.Term
-		if b.Term >= pr.released {
-			pr.released = 0 // it leads again, or still did when it sent this
+	at := tenure{b.Term, b.Epoch}
+	if b.Lead && !at.before(pr.lead) {
+		pr.farewell, pr.lead = b.Farewell, at
+		if pr.laid.at().before(at) {
+			pr.laid = release{} // it leads again
 		}
 		p.heardLead = true
 	}
-	stale := p.staleLocked(from, b.Report.Last)
+	stale := p.staleLocked(pr, b.Boot, b.Report.Last)
 	if b.View != nil && b.View.Term >= p.view.Term {
 		p.view, p.viewAt = *b.View, now
 	}
 	p.mu.Unlock()
-	a := answer{Seq: b.Seq, Term: b.Term, Stale: stale}
-	if b.Lead && !p.isArbiter(from) && p.ctx.Err() == nil {
-		a.Granted = p.promise.grant(from, b.Term, p.timing.Lease())
+	if b.Laid != nil {
+		p.onRelease(from, *b.Laid)
+	}
+	a := answer{Seq: b.Seq, Term: b.Term, Epoch: b.Epoch, Stale: stale}
+	// Whoever holds the right itself supports nobody else's.
+	if b.Lead && !p.isArbiter(from) && p.ctx.Err() == nil && Now() >= p.lease.until() {
+		length := p.timing.Lease()
+		if b.Lease > 0 && b.Lease <= time.Minute {
+			length = b.Lease
+		}
+		a.Granted = p.promise.grant(from, at, length)
 	}
 	return a
 }

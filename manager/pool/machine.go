@@ -65,7 +65,6 @@ type fsm struct {
 	machine Machine
 	ctx     context.Context // ends when the member closes
 	watch   *watch          // told how long the disk takes
-	snaps   *snapshots
 	log     func(msg string, args ...any)
 	applied func(Position)
 }
@@ -157,7 +156,8 @@ type snapshots struct {
 	ctx     context.Context
 
 	mu       sync.Mutex
-	incoming *sink // complete, not yet installed
+	incoming *sink    // complete, not yet installed
+	last     Position // of the marker
 }
 
 const markerFile = "snapshot.json"
@@ -172,7 +172,9 @@ func (s *snapshots) marker() (*raft.SnapshotMeta, error) {
 		return nil, err
 	}
 	m := &raft.SnapshotMeta{}
-	if err := json.Unmarshal(b, m); err != nil {
+	if err := json.Unmarshal(b, m); err == nil {
+		s.note(*m)
+	} else {
 		return nil, fmt.Errorf("%s is damaged (%w): reset this member and let the pool fill it again", path, err)
 	}
 	return m, nil
@@ -184,7 +186,24 @@ func (s *snapshots) mark(m raft.SnapshotMeta) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(s.dir, markerFile), b)
+	if err := replaceFile(filepath.Join(s.dir, markerFile), b); err != nil {
+		return err
+	}
+	s.note(m)
+	return nil
+}
+
+func (s *snapshots) note(m raft.SnapshotMeta) {
+	s.mu.Lock()
+	s.last = Position{m.Term, m.Index}
+	s.mu.Unlock()
+}
+
+// end returns the position of the marker; zero when there is none.
+func (s *snapshots) end() Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 const (
@@ -223,7 +242,7 @@ func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 // Open implements raft.SnapshotStore. For the marker it describes what the database holds now,
 // from the same read transaction that is streamed, and never less than the marker says.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	if id == incomingID {
+	if id == incomingID && s.machine != nil {
 		s.mu.Lock()
 		in := s.incoming
 		s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,12 +26,17 @@ var ErrVoting = errors.New("the pool already has a second voter")
 
 // adopt replaces the record, on disk first, and opens and closes links accordingly.
 func (p *Pool) adopt(rec Record) error {
-	if err := WriteRecord(p.cfg.Dir, rec); err != nil {
+	p.recording.Lock()
+	err := WriteRecord(p.cfg.Dir, rec)
+	if err == nil {
+		p.mu.Lock()
+		p.record = rec
+		p.mu.Unlock()
+	}
+	p.recording.Unlock()
+	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.record = rec
-	p.mu.Unlock()
 	p.syncPeers()
 	if p.cfg.OnRecord != nil {
 		p.cfg.OnRecord(rec)
@@ -95,6 +101,13 @@ func (p *Pool) Form(ctx context.Context, rec Record, progress func(Step)) error 
 // with two voters either one's death would stop the pool.
 func (p *Pool) addVoters(ctx context.Context, first, second Member) error {
 	limit := p.timing.LongLivedTimeout
+	// From the moment that a second member votes the right depends on the others; better a
+	// moment too early.
+	p.setPending(first.ID, second.ID)
+	defer p.setPending()
+	if err := p.until(ctx, func() (bool, error) { return p.bothFresh(first.ID, second.ID) && Now() < p.lease.until(), nil }); err != nil {
+		return fmt.Errorf("hear %s and %s: %w", first.Name, second.Name, err)
+	}
 	if err := await(ctx, p.raft.AddVoter(raft.ServerID(first.ID), raft.ServerAddress(first.ID), 0, limit)); err != nil {
 		return fmt.Errorf("make %s a voter: %w%s", first.Name, err, p.undo(first))
 	}
@@ -104,6 +117,13 @@ func (p *Pool) addVoters(ctx context.Context, first, second Member) error {
 		return fmt.Errorf("make %s a voter: %w%s", second.Name, err, p.undo(second, first))
 	}
 	return nil
+}
+
+func (p *Pool) setPending(ids ...MemberID) {
+	p.mu.Lock()
+	p.pending = ids
+	p.mu.Unlock()
+	p.lease.voting(p.otherVoters())
 }
 
 func (p *Pool) undo(ms ...Member) string {
@@ -192,6 +212,11 @@ func (p *Pool) settle() {
 		return
 	}
 	rec.Phase = PhaseEffective
+	rec.Highest = maps.Clone(rec.Highest)
+	if rec.Highest == nil {
+		rec.Highest = map[MemberID]Position{}
+	}
+	rec.Highest[p.self] = p.lastPosition() // from here on an empty store is a lost one
 	if err := p.adopt(rec); err != nil {
 		p.log.Error("cannot note that the pool is effective", "error", err)
 		return

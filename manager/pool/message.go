@@ -13,10 +13,22 @@ type linkMessage struct {
 
 // beat is a heartbeat. With Lead the sender leads in Term and asks for a lease.
 type beat struct {
-	Seq    uint64 `json:"n"`
-	Term   uint64 `json:"t"`
-	Lead   bool   `json:"l,omitempty"`
+	Seq  uint64 `json:"n"`
+	Term uint64 `json:"t"`
+	Lead bool   `json:"l,omitempty"`
+	// Epoch counts how often the sender has let its voters go; with Term it orders a heartbeat
+	// and a release that came over different paths.
+	Epoch uint64 `json:"e,omitempty"`
+	// Lease is what the sender counts on, in ns: a voter promises that much whatever its own
+	// settings say.
+	Lease time.Duration `json:"ls,omitempty"`
+	// Boot is new at each start of the sender, so that a log that went backwards is told from
+	// heartbeats that overtook one another.
+	Boot   string `json:"bt,omitempty"`
 	Report report `json:"r"`
+	// Laid repeats a release while the sender still leads in Raft without being Primary: the
+	// message itself may have been lost.
+	Laid *release `json:"rl,omitempty"`
 	// Farewell is the SHA-256 of the secret that the sender's guard gives away once the sender's
 	// process is dead and the VIP gone.
 	Farewell string `json:"f,omitempty"`
@@ -27,6 +39,7 @@ type beat struct {
 type answer struct {
 	Seq     uint64 `json:"n"`
 	Term    uint64 `json:"t"`
+	Epoch   uint64 `json:"e,omitempty"`
 	Granted bool   `json:"g,omitempty"`
 	// Stale says that the asker's log ends before where it once was: its store was lost or
 	// rolled back, and it must not vote until it has caught up.
@@ -35,10 +48,14 @@ type answer struct {
 
 // release says that the sender no longer is Primary in Term and names who may follow.
 type release struct {
-	Term uint64   `json:"t"`
-	To   MemberID `json:"to,omitempty"`
-	Why  string   `json:"w,omitempty"`
+	Term  uint64   `json:"t"`
+	Epoch uint64   `json:"e,omitempty"`
+	To    MemberID `json:"to,omitempty"`
+	Kind  string   `json:"k,omitempty"` // hand_over or take_back when To was chosen by someone
+	Why   string   `json:"w,omitempty"`
 }
+
+func (r release) at() tenure { return tenure{r.Term, r.Epoch} }
 
 // ask is a Manager's question to the third member: is that leader dead for you too?
 type ask struct {
@@ -70,6 +87,7 @@ type report struct {
 	CommitUS    int64                 `json:"c,omitempty"` // smoothed time of a write to its disk
 	Version     string                `json:"ver,omitempty"`
 	Name        string                `json:"nm,omitempty"`
+	Starting    bool                  `json:"st,omitempty"` // has just started and votes for nobody yet
 }
 
 // View is the leader's picture of the pool, handed to all so that it reads the same everywhere.
@@ -114,6 +132,7 @@ type Changeover struct {
 	AllUnits    float64   `json:"all_units_ms"`
 	Lost        int64     `json:"lost"`
 	StoredTwice int64     `json:"stored_twice"`
+	Audited     bool      `json:"audited"` // Lost and StoredTwice have been checked
 
 	Began Instant `json:"-"`
 }

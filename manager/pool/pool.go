@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -54,6 +55,9 @@ type Config struct {
 	Serve func(ctx context.Context, r Reign)
 	// Canary proposes a write through the whole path; nil: only the disk is watched.
 	Canary func(ctx context.Context) error
+	// Fit, if set, says why this Manager could not serve now apart from its disk, such as an
+	// interface without carrier; nil: it could. It must not block.
+	Fit func() error
 	// Event gets events; it must not block.
 	Event func(Event)
 	// Maintenance: this member votes but takes no Primary.
@@ -62,6 +66,9 @@ type Config struct {
 	Log         *slog.Logger
 	// OnRecord is called after the record changed on disk.
 	OnRecord func(Record)
+
+	tune func(*raft.Config)      // by tests: smaller thresholds; nil: none
+	disk func(kind string) error // by tests: called before each write to the store; nil: none
 }
 
 // Pool is this node's membership in one pool. Open it, and Close it; it is safe for concurrent use.
@@ -74,6 +81,7 @@ type Pool struct {
 	raft    *raft.Raft
 	trans   *transport.RaftTransport
 	store   *store
+	snaps   *snapshots
 	stream  *stream
 	gate    *transport.Gate
 	lease   *lease
@@ -86,10 +94,14 @@ type Pool struct {
 	gone    chan struct{} // closed once the transport is
 	changes broadcast
 	kicks   broadcast
+	links   broadcast // a link came up
 	started Instant
+	boot    string // new at each Open
 	doubt   string // owned by detect
 	notify  chan bool
 
+	probing     atomic.Bool
+	recording   sync.Mutex // orders what is written to pool.json; taken before mu
 	mu          sync.Mutex
 	record      Record
 	peers       map[MemberID]*peer
@@ -102,6 +114,8 @@ type Pool struct {
 	cause       takeoverCause
 	askSeq      uint64
 	stale       map[MemberID]bool // who says that our log is behind where it was
+	laid        *release          // what this node, leading on in Raft, laid down
+	pending     []MemberID        // who is about to vote: the lease counts on them already
 	recordDirty bool
 	maintenance bool
 	heardLead   bool
@@ -110,6 +124,7 @@ type Pool struct {
 	handing     bool
 	sickness    string
 	sickAt      Instant
+	cutOff      Instant // since when this Primary is cut off on the first path
 	stable      Instant // since when the Master could take Primary back
 	backOff     time.Duration
 	noteworthy  map[string]Instant
@@ -195,7 +210,7 @@ func Open(cfg Config) (*Pool, error) {
 		cfg: cfg, self: rec.Self, timing: rec.Timing, log: cfg.Log, record: rec, started: Now(),
 		peers: map[MemberID]*peer{}, linkStops: map[MemberID]context.CancelFunc{}, gone: make(chan struct{}),
 		notify: make(chan bool, 16), stale: map[MemberID]bool{}, maintenance: cfg.Maintenance, status: Online,
-		noteworthy: map[string]Instant{},
+		noteworthy: map[string]Instant{}, boot: NewID()[:8],
 	}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.watch = newWatch(Now, p.timing.DiskTimeout)
@@ -204,7 +219,7 @@ func Open(cfg Config) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.store = st
+	p.store, st.fault = st, cfg.disk
 	fail := func(err error) (*Pool, error) {
 		p.cancel(err)
 		return nil, errors.Join(err, st.Close())
@@ -213,11 +228,9 @@ func Open(cfg Config) (*Pool, error) {
 	if err != nil && err.Error() != "not found" {
 		return fail(fmt.Errorf("read term: %w", err))
 	}
-	last, err := st.LastIndex()
-	if err != nil {
-		return fail(fmt.Errorf("read end of the log: %w", err))
-	}
-	if marker, err := (&snapshots{dir: cfg.Dir}).marker(); err != nil {
+	last := st.end().Index
+	p.snaps = &snapshots{dir: cfg.Dir, machine: cfg.Machine, ctx: p.ctx}
+	if marker, err := p.snaps.marker(); err != nil {
 		return fail(err)
 	} else if had := rec.Highest[rec.Self]; last == 0 && marker == nil && had.Index > 0 {
 		return fail(fmt.Errorf("%w: it held entry %d of term %d; reset this member and let it join anew", ErrLostStore, had.Index, had.Term))
@@ -273,7 +286,9 @@ func (p *Pool) startRaft() error {
 	if p.arbiter() {
 		c.HeartbeatTimeout, c.ElectionTimeout = p.timing.arbiterElection(), p.timing.managerElection()*2
 	}
-	c.LeaderLeaseTimeout = min(p.timing.Lease(), c.HeartbeatTimeout)
+	// The library's lease proves nothing (a late answer renews it); the right to be Primary is our
+	// own. This one only ends leading without a quorum, so it may be as long as it can.
+	c.LeaderLeaseTimeout = c.HeartbeatTimeout
 	c.CommitTimeout = 20 * time.Millisecond
 	c.MaxAppendEntries = 256
 	c.BatchApplyCh = true
@@ -286,9 +301,11 @@ func (p *Pool) startRaft() error {
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = p.notify
 	c.Logger = logger
-	snaps := &snapshots{dir: p.cfg.Dir, machine: p.cfg.Machine, ctx: p.ctx}
-	f := &fsm{machine: p.cfg.Machine, ctx: p.ctx, watch: p.watch, snaps: snaps, log: p.log.Warn, applied: func(Position) { p.wake() }}
-	r, err := raft.NewRaft(c, f, p.store, p.store, snaps, p.trans)
+	if p.cfg.tune != nil {
+		p.cfg.tune(c)
+	}
+	f := &fsm{machine: p.cfg.Machine, ctx: p.ctx, watch: p.watch, log: p.log.Warn, applied: func(Position) { p.wake() }}
+	r, err := raft.NewRaft(c, f, p.store, p.store, p.snaps, p.trans)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start Raft: %w", err), p.trans.Close())
 	}
@@ -299,12 +316,23 @@ func (p *Pool) startRaft() error {
 // ErrClosed is the cause of everything that Close ends.
 var ErrClosed = errors.New("this member is being closed")
 
+// closeLimit bounds how long Close waits for each thing that may hang with a disk.
+const closeLimit = 5 * time.Second
+
 // Close lays Primary down if this node has it, leaves the network and closes the store. Other
-// members see a member that is gone, not one that left.
-func (p *Pool) Close() error {
-	p.endReign(ErrClosed, true)
-	if p.raft.State() == raft.Leader && !p.arbiter() {
-		p.releaseAll(p.raft.CurrentTerm(), "", "shutting down")
+// members see a member that is gone, not one that left. It does not wait for ever on a disk that
+// hangs: its error then says what was left running, and the folder must not be opened again by
+// this process.
+func (p *Pool) Close() error { return p.end(true) }
+
+// end closes this member; without farewell it does so as a process does that is killed.
+func (p *Pool) end(farewell bool) error {
+	if !farewell {
+		p.cancel(ErrClosed)
+	}
+	left := within(closeLimit, "Serve", func() error { p.endReign(ErrClosed, true); return nil })
+	if farewell && p.raft.State() == raft.Leader && !p.arbiter() {
+		p.releaseAll(p.raft.CurrentTerm(), "", "", "shutting down")
 	}
 	p.cancel(ErrClosed)
 	p.trans.EndTerm()
@@ -314,10 +342,28 @@ func (p *Pool) Close() error {
 	terr := p.trans.Close()
 	serr := p.stream.Close()
 	close(p.gone)
-	rerr := p.raft.Shutdown().Error()
-	p.wg.Wait()
-	p.saveRecord()
-	return errors.Join(terr, serr, rerr, p.store.Close())
+	left = errors.Join(left,
+		within(closeLimit, "Raft", p.raft.Shutdown().Error),
+		within(closeLimit, "a part of this member", func() error { p.wg.Wait(); return nil }))
+	if left != nil { // the store is in use, and closing it would hang too
+		return errors.Join(left, terr, serr)
+	}
+	return errors.Join(terr, serr, within(closeLimit, "the store", func() error {
+		p.saveRecord()
+		return p.store.Close()
+	}))
+}
+
+// within returns f's error, or one that names what when f has not returned in time; f then runs on.
+func within(d time.Duration, what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		return fmt.Errorf("close: %s has not ended within %v: is the disk hanging? End the process", what, d)
+	}
 }
 
 func (p *Pool) arbiter() bool { return p.cfg.Record.me().Role == Arbiter }
@@ -377,21 +423,11 @@ func (p *Pool) leader() (MemberID, uint64) {
 }
 
 func (p *Pool) lastPosition() Position {
-	// LastIndex and the term of that entry, from what Raft keeps in memory.
-	s := p.raft.Stats()
-	l := Position{Term: number(s["last_log_term"]), Index: number(s["last_log_index"])}
-	if m := (Position{Term: number(s["last_snapshot_term"]), Index: number(s["last_snapshot_index"])}); m.Index > l.Index {
+	l, m := p.store.end(), p.snaps.end()
+	if m.Index > l.Index {
 		return m
 	}
 	return l
-}
-
-func number(s string) uint64 {
-	var n uint64
-	for _, c := range []byte(s) {
-		n = n*10 + uint64(c-'0')
-	}
-	return n
 }
 
 func (p *Pool) isArbiter(id MemberID) bool {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -18,28 +19,47 @@ type promise struct {
 	mu        sync.Mutex
 	term      uint64 // the highest term in which this member voted or stood
 	to        MemberID
-	toTerm    uint64
+	at        tenure // of what was granted last
 	until     Instant
 	notBefore Instant // no votes before: this process may have promised otherwise before it stopped
+	freedBy   MemberID
+	freed     tenure // up to where freedBy has let go: what it asked for before counts no more
 }
+
+// tenure orders the extents of one member's right: a term, and within it how often the voters
+// were let go already.
+type tenure struct{ term, epoch uint64 }
+
+func (a tenure) before(b tenure) bool {
+	return a.term < b.term || a.term == b.term && a.epoch < b.epoch
+}
+
+// wholeTerm is the end of everything in a term: the process that led in it is dead.
+func wholeTerm(term uint64) tenure { return tenure{term, math.MaxUint64} }
 
 // newPromise starts from the term that the stable store has.
 func newPromise(now func() Instant, term uint64, grace time.Duration) *promise {
 	return &promise{now: now, term: term, notBefore: now().Add(grace)}
 }
 
-// grant answers a heartbeat of from, which leads in term and asks for a lease.
-func (p *promise) grant(from MemberID, term uint64, lease time.Duration) bool {
+// grant answers a heartbeat of from, which leads and asks for a lease. The promise is a twentieth
+// longer than the lease, so that clocks may run apart by 5 %.
+func (p *promise) grant(from MemberID, at tenure, lease time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if term < p.term || (p.to != from && now < p.until) {
+	switch {
+	case at.term < p.term, at.term < p.at.term:
 		return false
-	}
-	if term < p.toTerm {
+	case p.to != from && now < p.until:
 		return false
+	case p.to == from && at.before(p.at):
+		return false
+	case p.freedBy == from && !p.freed.before(at):
+		return false // sent before the release that has overtaken it
 	}
-	p.to, p.toTerm, p.until = from, term, max(p.until, now.Add(lease))
+	p.until = max(p.until, now.Add(lease+lease/20))
+	p.to, p.at = from, at
 	return true
 }
 
@@ -61,14 +81,24 @@ func (p *promise) vote(candidate MemberID, term uint64, real bool) error {
 	return nil
 }
 
-// release lets go of what was promised to from up to term: it said so itself, or its death in
-// that term is proven.
-func (p *promise) release(from MemberID, term uint64) {
+// release lets go of what was promised to from up to and with at: it said so itself, or its death
+// in that term is proven.
+func (p *promise) release(from MemberID, at tenure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.to == from && p.toTerm <= term {
+	if p.freedBy != from || p.freed.before(at) {
+		p.freedBy, p.freed = from, at
+	}
+	if p.to == from && !at.before(p.at) {
 		p.until = 0
 	}
+}
+
+// starting reports whether this member has started so recently that it votes for nobody.
+func (p *promise) starting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now() < p.notBefore
 }
 
 // owed returns to whom this member's vote is promised now; empty: to nobody.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -59,10 +60,16 @@ func (p *Pool) pumpNotify() {
 
 // reigns makes this node Primary whenever it may be, and waits for each reign to end.
 func (p *Pool) reigns(ctx context.Context) {
+	unable := 0
 	for ctx.Err() == nil {
 		wake := p.woken()
-		if p.raft.State() != raft.Leader || p.electable() != nil {
+		if leads, err := p.raft.State() == raft.Leader, p.electable(); !leads || err != nil {
 			p.setStatus(Online)
+			if leads {
+				p.layDown(p.raft.CurrentTerm(), err)
+			} else {
+				unable = 0
+			}
 			if !sleepOr(ctx, wake, 50*time.Millisecond) {
 				return
 			}
@@ -73,12 +80,35 @@ func (p *Pool) reigns(ctx context.Context) {
 			if ctx.Err() == nil {
 				p.log.Warn("leads but cannot be Primary yet", "term", term, "error", err)
 			}
+			if unable++; unable >= ascendTries {
+				unable = 0
+				p.stepDown(ctx, term)
+			}
 			if !sleepOr(ctx, p.woken(), p.timing.HeartbeatPeriod) {
 				return
 			}
 			continue
 		}
+		unable = 0
 		p.rule(ctx, term)
+	}
+}
+
+// ascendTries is how often a leader tries to become Primary in one term, each for the time of
+// ascend, before it gives the term up. A voter that voted in a newer term, in an election that
+// came to nothing, never again supports an older one.
+const ascendTries = 3
+
+// stepDown gives leadership in Raft up for a newer term, in which anyone may stand.
+func (p *Pool) stepDown(ctx context.Context, term uint64) {
+	for _, other := range p.otherVoters() {
+		p.log.Warn("giving up a term in which this Manager leads but cannot be Primary", "term", term)
+		ctx, cancel := context.WithTimeout(ctx, p.timing.LongLivedTimeout)
+		defer cancel()
+		if err := p.trans.Depose(ctx, raft.ServerID(other), term); err != nil {
+			p.log.Warn("cannot give up the term", "term", term, "error", err)
+		}
+		return
 	}
 }
 
@@ -87,7 +117,13 @@ func (p *Pool) ascend(ctx context.Context, term uint64) error {
 	elected := Now()
 	p.lease.voting(p.otherVoters())
 	p.lease.begin(term)
+	p.mu.Lock()
+	p.laid = nil
+	p.mu.Unlock()
 	p.gate.Begin(term, p.raft.LastIndex())
+	if other, ok := p.otherManager(); ok && !p.reachable(other.ID) {
+		p.gate.Quiet(term) // its silence is why this node leads: it has been waited for already
+	}
 	p.kicks.wake() // ask for the lease at once
 	ctx, cancel := context.WithTimeout(ctx, 4*p.timing.Detect())
 	defer cancel()
@@ -134,7 +170,8 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	p.setStatus(Primary)
 	p.event(Event{Code: "became_primary", Severity: "info", Term: term, From: Online, To: Primary, Cause: c.Cause})
 
-	p.wg.Go(func() { p.guardReign(rctx, r) })
+	guarded := make(chan struct{})
+	p.wg.Go(func() { defer close(guarded); p.guardReign(rctx, r) })
 	if p.cfg.Canary != nil {
 		p.wg.Go(func() { p.canary(rctx, r) })
 	}
@@ -142,7 +179,8 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 		Term: term, Until: p.rightUntil, Heirs: heirs,
 		Farewell: transport.FarewellMessage(r.secret[:]), Changeover: c,
 	})
-	cancel(errors.New("serving ended by itself"))
+	cancel(fmt.Errorf("%w: serving ended by itself", ErrSick))
+	<-guarded // or it would take the next reign's status away
 	p.setStatus(Online)
 	cause := context.Cause(rctx)
 	p.mu.Lock()
@@ -150,16 +188,27 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 		p.reign = nil
 	}
 	p.mu.Unlock()
-	close(r.done)
-	p.event(Event{Code: "primary_ended", Severity: "warning", Term: term, From: Primary, To: Online, Cause: cause.Error()})
 	if errors.Is(cause, ErrSick) {
 		p.mu.Lock()
 		p.sickness, p.sickAt = cause.Error(), Now()
 		p.mu.Unlock()
-		// The log may hang, so leadership cannot be transferred: free the voters instead.
-		p.releaseAll(term, "", cause.Error())
-		p.trans.EndTerm()
 	}
+	close(r.done)
+	p.event(Event{Code: "primary_ended", Severity: "warning", Term: term, From: Primary, To: Online, Cause: cause.Error()})
+}
+
+// layDown frees the voters of a leader that must not be Primary. The log may hang, so leadership
+// cannot be transferred by it.
+func (p *Pool) layDown(term uint64, why error) {
+	p.mu.Lock()
+	handing := p.handing // then the votes are freed once the other Manager has everything
+	done := p.laid != nil && p.laid.Term == term
+	p.mu.Unlock()
+	if _, asking := p.lease.asking(term); handing || done && !asking {
+		return
+	}
+	p.releaseAll(term, "", "", why.Error())
+	p.trans.EndTerm()
 }
 
 // rightUntil is the end of the lease, or 0 once the reign has been ended for another reason.
@@ -240,12 +289,16 @@ func (p *Pool) endReign(cause error, wait bool) {
 	}
 }
 
-// releaseAll frees the others' votes from this node's lease.
-func (p *Pool) releaseAll(term uint64, to MemberID, why string) {
-	p.lease.end()
+// releaseAll frees the others' votes from this node's lease. What is said here once is repeated in
+// every heartbeat until this node leads no more or asks for the lease again.
+func (p *Pool) releaseAll(term uint64, to MemberID, kind, why string) {
+	r := release{Term: term, Epoch: p.lease.release(), To: to, Kind: kind, Why: why}
+	p.mu.Lock()
+	p.laid = &r
+	p.mu.Unlock()
 	for _, m := range p.Record().Members {
 		if m.ID != p.self {
-			p.tell(m.ID, linkMessage{Release: &release{Term: term, To: to, Why: why}})
+			p.tell(m.ID, linkMessage{Release: &r})
 		}
 	}
 }
@@ -255,10 +308,12 @@ func (p *Pool) otherVoters() []MemberID {
 	if f.Error() != nil {
 		return nil
 	}
-	var out []MemberID
+	p.mu.Lock()
+	out := slices.Clone(p.pending)
+	p.mu.Unlock()
 	for _, s := range f.Configuration().Servers {
-		if s.Suffrage == raft.Voter && MemberID(s.ID) != p.self {
-			out = append(out, MemberID(s.ID))
+		if id := MemberID(s.ID); s.Suffrage == raft.Voter && id != p.self && !slices.Contains(out, id) {
+			out = append(out, id)
 		}
 	}
 	return out

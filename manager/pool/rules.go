@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"strings"
 	"time"
 
@@ -19,7 +20,31 @@ type rules struct{ p *Pool }
 
 func (r rules) SelfIsArbiter() bool             { return r.p.arbiter() }
 func (r rules) IsArbiter(id raft.ServerID) bool { return r.p.isArbiter(MemberID(id)) }
-func (r rules) Voted(id raft.ServerID)          {}
+
+// Reach implements transport.Rules.
+func (r rules) Reach(ctx context.Context, id raft.ServerID) error {
+	for {
+		wake := r.p.links.wait()
+		if r.p.linked(MemberID(id)) {
+			return nil
+		}
+		if ctx == nil {
+			return fmt.Errorf("no connection to %s", id)
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (p *Pool) linked(id MemberID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pr := p.peers[id]
+	return pr != nil && (pr.out[0] != nil || pr.out[1] != nil)
+}
 
 // MayCampaign implements transport.Rules. A member whose own vote is promised to another does
 // not stand: its own vote would be half of a majority.
@@ -39,6 +64,9 @@ func (r rules) MayVote(candidate raft.ServerID, term uint64, real bool) error {
 	if err := r.p.remembers(); err != nil {
 		return err
 	}
+	if MemberID(candidate) != r.p.self && Now() < r.p.lease.until() {
+		return errors.New("this member is Primary with a valid lease")
+	}
 	return r.p.promise.vote(MemberID(candidate), term, real)
 }
 
@@ -49,6 +77,11 @@ func (p *Pool) electable() error {
 	}
 	if err := p.remembers(); err != nil {
 		return err
+	}
+	if p.cfg.Fit != nil {
+		if err := p.cfg.Fit(); err != nil {
+			return err
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,27 +101,32 @@ func (p *Pool) remembers() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, s := range p.stale {
-		if s {
+		if _, member := p.record.Member(id); s && member {
 			return fmt.Errorf("this member's log ends before where %s has seen it: its store was lost or rolled back, and it does not vote until it has caught up", p.name(id))
 		}
 	}
 	return nil
 }
 
-// staleLocked compares what a member says its log is with what is known of it.
-func (p *Pool) staleLocked(id MemberID, now Position) bool {
-	high := p.record.Highest[id]
-	if now.Before(high) {
-		return true
+// staleLocked compares what a member says its log is with where it ended before that member's
+// present process started. Within one process a log only grows in this order, whatever Raft cuts
+// off, while its heartbeats may overtake one another on two paths.
+func (p *Pool) staleLocked(pr *peer, boot string, now Position) bool {
+	high := p.record.Highest[pr.id]
+	if pr.boot != boot {
+		pr.boot, pr.mark = boot, high
 	}
 	if high.Before(now) {
-		if p.record.Highest == nil {
-			p.record.Highest = map[MemberID]Position{}
-		}
-		p.record.Highest[id] = now
-		p.recordDirty = true
+		p.noteHighestLocked(pr.id, now)
 	}
-	return false
+	return now.Before(pr.mark)
+}
+
+func (p *Pool) noteHighestLocked(id MemberID, at Position) {
+	next := make(map[MemberID]Position, len(p.record.Highest)+1) // others may be reading the old map
+	maps.Copy(next, p.record.Highest)
+	next[id] = at
+	p.record.Highest, p.recordDirty = next, true
 }
 
 func (p *Pool) noteStaleLocked(by MemberID, stale bool) {

@@ -19,6 +19,11 @@ type store struct {
 	*raftboltdb.BoltStore
 	watch *watch
 	gone  <-chan struct{} // closed once nothing of this member can reach another one any more
+
+	fault func(kind string) error // by tests; nil: none
+
+	mu   sync.Mutex
+	last Position // of the last entry stored, as Raft keeps it in memory
 }
 
 const storeFile = "raft.db"
@@ -42,16 +47,53 @@ func openStore(dir string, w *watch, gone <-chan struct{}) (*store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("store %s of the Raft log cannot be opened (%w): if the file is damaged, remove this member from the pool and let it join anew; the others have the data", path, err)
 	}
-	return &store{BoltStore: b, watch: w, gone: gone}, nil
+	s := &store{BoltStore: b, watch: w, gone: gone}
+	if err := s.readEnd(); err != nil {
+		return nil, errors.Join(fmt.Errorf("store %s of the Raft log: read its end: %w", path, err), b.Close())
+	}
+	return s, nil
+}
+
+func (s *store) readEnd() error {
+	i, err := s.LastIndex()
+	if err != nil || i == 0 {
+		return err
+	}
+	var l raft.Log
+	if err := s.GetLog(i, &l); err != nil {
+		return err
+	}
+	s.last = Position{l.Term, l.Index}
+	return nil
+}
+
+// end returns where the log ends. Cutting entries off does not take it back: Raft does that only
+// just before it stores newer ones in their place.
+func (s *store) end() Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
 }
 
 func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
 func (s *store) StoreLogs(ls []*raft.Log) error {
 	done := s.watch.begin("log")
-	err := s.BoltStore.StoreLogs(ls)
+	err := s.faulty("log", func() error { return s.BoltStore.StoreLogs(ls) })
 	done(err)
+	if n := len(ls); err == nil && n > 0 {
+		s.mu.Lock()
+		s.last = Position{ls[n-1].Term, ls[n-1].Index}
+		s.mu.Unlock()
+	}
 	return err
+}
+
+// probe writes a little to learn whether the disk takes writes again: a leader whose write failed
+// leads no more, and nobody else would find out.
+func (s *store) probe() {
+	done := s.watch.begin("log")
+	done(s.faulty("log", func() error { return s.BoltStore.SetUint64([]byte("Probe"), uint64(s.watch.now())) }))
 }
 
 func (s *store) Set(k, v []byte) error {
@@ -62,13 +104,22 @@ func (s *store) SetUint64(k []byte, v uint64) error {
 	return s.vote(func() error { return s.BoltStore.SetUint64(k, v) })
 }
 
+func (s *store) faulty(kind string, write func() error) error {
+	if s.fault != nil {
+		if err := s.fault(kind); err != nil {
+			return err
+		}
+	}
+	return write()
+}
+
 // vote stores a term or a vote, trying until the disk takes it: the library ends the process when
 // this fails, and a full disk must not end a Manager. Nothing is answered meanwhile, and once the
 // transport is closed nothing can be.
 func (s *store) vote(write func() error) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done := s.watch.begin("votes")
-		err := write()
+		err := s.faulty("votes", write)
 		done(err)
 		if err == nil {
 			return nil
@@ -121,6 +172,13 @@ func (w *watch) begin(kind string) func(error) {
 			delete(w.failed, kind)
 		}
 	}
+}
+
+// failing reports whether the last write of that kind failed.
+func (w *watch) failing(kind string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed[kind] != nil
 }
 
 // sick returns why this node's disk cannot be trusted with being Primary, or nil.

@@ -13,13 +13,15 @@ import (
 // beat builds this member's next heartbeat.
 func (p *Pool) beat(seq uint64) beat {
 	term := p.raft.CurrentTerm()
-	b := beat{Seq: seq, Term: term, Report: p.reportNow()}
-	p.lease.mu.Lock()
-	b.Lead = p.lease.term == term && term != 0
-	p.lease.mu.Unlock()
-	b.Lead = b.Lead && p.raft.State() == raft.Leader
+	b := beat{Seq: seq, Term: term, Lease: p.timing.Lease(), Boot: p.boot, Report: p.reportNow()}
+	leads := p.raft.State() == raft.Leader
+	b.Epoch, b.Lead = p.lease.asking(term)
+	b.Lead = b.Lead && leads
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if leads && !b.Lead && p.laid != nil && p.laid.Term == term {
+		b.Laid = p.laid
+	}
 	if b.Lead && p.reign != nil && p.reign.term == term {
 		b.Farewell = p.reign.hash
 	}
@@ -39,7 +41,7 @@ func (p *Pool) reportNow() report {
 	r.Applied = p.raft.AppliedIndex()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r.Status, r.Maintenance = p.status, p.maintenance
+	r.Status, r.Maintenance, r.Starting = p.statusLocked(), p.maintenance, p.promise.starting()
 	if p.sickness != "" && r.Disk == "" {
 		r.Disk = p.sickness
 	}
@@ -78,22 +80,19 @@ func (p *Pool) housekeep(ctx context.Context) {
 }
 
 func (p *Pool) saveRecord() {
+	p.recording.Lock()
+	defer p.recording.Unlock()
+	last := p.lastPosition()
 	p.mu.Lock()
+	if p.record.Highest[p.self].Before(last) {
+		p.noteHighestLocked(p.self, last)
+	}
 	rec, dirty := p.record, p.recordDirty
 	p.recordDirty = false
-	high := make(map[MemberID]Position, len(rec.Highest))
-	for k, v := range rec.Highest {
-		high[k] = v
-	}
 	p.mu.Unlock()
-	if high[rec.Self] != p.lastPosition() {
-		high[rec.Self] = p.lastPosition()
-		dirty = true
-	}
 	if !dirty {
 		return
 	}
-	rec.Highest = high
 	if err := WriteRecord(p.cfg.Dir, rec); err != nil {
 		p.log.Warn("cannot save pool record", "error", err)
 		p.mu.Lock()
@@ -106,6 +105,7 @@ func (p *Pool) saveRecord() {
 func (p *Pool) refresh() {
 	p.checkDigest()
 	p.settle()
+	p.probeDisk()
 	leads := p.raft.State() == raft.Leader
 	p.mu.Lock()
 	if p.sickness != "" && Since(p.sickAt) > max(2*time.Second, 2*p.timing.DiskTimeout) && p.watch.sick() == nil {
@@ -125,6 +125,7 @@ func (p *Pool) refresh() {
 			p.kicks.wake()
 		}
 		p.takeBack(v)
+		p.leaveDeadPath()
 	}
 }
 
@@ -136,6 +137,18 @@ func healthSeverity(h Health) string {
 		return "warning"
 	}
 	return "info"
+}
+
+// probeDisk tries to write where the last write failed, so that a member whose disk was full for
+// a moment becomes healthy again although Raft gives it nothing to write.
+func (p *Pool) probeDisk() {
+	if p.watch.failing("log") && p.seldom("probe", 500*time.Millisecond) && p.probing.CompareAndSwap(false, true) {
+		p.wg.Go(func() {
+			defer p.probing.Store(false)
+			p.store.probe()
+			p.wake()
+		})
+	}
 }
 
 // compute builds the leader's View.
@@ -195,6 +208,8 @@ func (p *Pool) compute() View {
 	}
 	v.Reasons = obstacles
 	switch {
+	case len(p.record.Members) == 1 && p.record.Phase == PhaseForced && p.status == Primary:
+		v.Health = Degraded
 	case len(p.record.Members) == 1:
 		v.Health = HealthStandalone
 	case p.record.Phase != PhaseEffective:
@@ -207,6 +222,15 @@ func (p *Pool) compute() View {
 		v.Health = Degraded
 	}
 	return v
+}
+
+// statusLocked is this node's status as it holds at this instant: a right that has run out is none,
+// even before anyone was awake to notice.
+func (p *Pool) statusLocked() Status {
+	if p.status == Primary && Now() >= p.lease.until() {
+		return Online
+	}
+	return p.status
 }
 
 // peerStatusLocked is the peer's status as this member sees it.
@@ -247,6 +271,10 @@ func (p *Pool) Obstacles() []Reason {
 		add(other.Role.String()+"_unreachable", "%s is not reachable at %v", other.Name, other.Address)
 	case pr.report.Disk != "":
 		add(other.Role.String()+"_disk", "%s cannot write: %s", other.Name, pr.report.Disk)
+	case p.cutOffLocked(other.ID):
+		add(other.Role.String()+"_first_path", "%s is cut off on the first path, where the virtual IP is", other.Name)
+	case pr.report.Starting:
+		add(other.Role.String()+"_starting", "%s has just started and cannot vote yet", other.Name)
 	case pr.report.Maintenance:
 		add(other.Role.String()+"_maintenance", "%s is in maintenance and takes no Primary", other.Name)
 	case !gate.InStep:
@@ -297,7 +325,7 @@ func (p *Pool) takeBack(v View) {
 		p.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
 			defer cancel()
-			if err := p.HandOver(ctx, "the Master takes Primary back", func(s string) { p.log.Info("take back", "step", s) }); err != nil {
+			if err := p.handOver(ctx, "take_back", "the Master takes Primary back", func(s string) { p.log.Info("take back", "step", s) }); err != nil {
 				p.log.Warn("take back failed", "error", err)
 			}
 		})
@@ -385,14 +413,14 @@ func (p *Pool) State() State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := State{
-		Role: p.record.me().Role, Status: p.status, Term: p.raft.CurrentTerm(), Record: p.record,
+		Role: p.record.me().Role, Status: p.statusLocked(), Term: p.raft.CurrentTerm(), Record: p.record,
 		Last: last, Applied: p.raft.AppliedIndex(), Handing: p.handing, ViewAge: -1,
 	}
 	if sick != nil {
 		s.Sick = sick.Error()
 	}
 	switch {
-	case s.Status == Primary && len(p.record.Members) == 1:
+	case s.Status == Primary && len(p.record.Members) == 1 && p.record.Phase != PhaseForced:
 		s.Status = Alone
 	case s.Status == Primary:
 	case p.record.Phase == PhaseForming:

@@ -91,6 +91,16 @@ func (g *Gate) beginLocked(term, lastIndex uint64) {
 	g.broadcastLocked()
 }
 
+// Quiet says that the other Manager has been silent for long enough already when this term began,
+// so that the Gate need not wait for its silence again. Its next good answer ends that.
+func (g *Gate) Quiet(term uint64) {
+	g.set(func() {
+		if g.term == term {
+			g.good = time.Time{}
+		}
+	})
+}
+
 // PeerDown reports that the other Manager's process is dead, PeerUp that it is back.
 func (g *Gate) PeerDown() { g.set(func() { g.down, g.goodRun = true, 0 }) }
 

@@ -22,8 +22,9 @@ type Rules interface {
 	// MayVote is asked before a (pre-)vote request reaches Raft; nil lets it in, and is binding
 	// for a real one.
 	MayVote(candidate raft.ServerID, term uint64, real bool) error
-	// Voted tells that a (pre-)vote was answered by the peer, so that it is alive.
-	Voted(peer raft.ServerID)
+	// Reach blocks until there is a connection to the peer, or returns ctx's error; it returns at
+	// once when there is one. With no ctx (nil) it never blocks.
+	Reach(ctx context.Context, peer raft.ServerID) error
 }
 
 // ErrMute is what every message that an Arbiter tries to send comes back with. Its text must
@@ -96,6 +97,13 @@ func (t *RaftTransport) AppendEntries(id raft.ServerID, addr raft.ServerAddress,
 	if t.rules.SelfIsArbiter() {
 		return ErrMute
 	}
+	if !isHeartbeat(req) {
+		// The library waits up to 10 s between tries once a peer has been away for some seconds.
+		// To try only when there is somebody to try it on keeps its failures from adding up.
+		if err := t.rules.Reach(t.term(), id); err != nil {
+			return err
+		}
+	}
 	if !t.rules.IsArbiter(id) {
 		if err := t.inner.AppendEntries(id, addr, req, resp); err != nil {
 			return err
@@ -125,11 +133,19 @@ func (t *RaftTransport) AppendEntries(id raft.ServerID, addr raft.ServerAddress,
 	return t.inner.AppendEntries(id, addr, &c, resp)
 }
 
+// isHeartbeat tells the library's heartbeats, which say nothing about the log, from replication.
+func isHeartbeat(req *raft.AppendEntriesRequest) bool {
+	return len(req.Entries) == 0 && req.PrevLogEntry == 0 && req.LeaderCommitIndex == 0
+}
+
 // InstallSnapshot implements raft.Transport. The Arbiter gets an empty one, and only once the
 // other Manager has that much.
 func (t *RaftTransport) InstallSnapshot(id raft.ServerID, addr raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	if t.rules.SelfIsArbiter() {
 		return ErrMute
+	}
+	if err := t.rules.Reach(nil, id); err != nil {
+		return err // not held: data is an open read transaction on the database
 	}
 	if t.rules.IsArbiter(id) {
 		if t.gate.Wait(t.term(), req.Term, req.LastLogIndex, req.LastLogIndex) == 0 {
@@ -155,11 +171,7 @@ func (t *RaftTransport) RequestVote(id raft.ServerID, addr raft.ServerAddress, r
 	if err := t.rules.MayCampaign(req.Term, true); err != nil {
 		return err
 	}
-	if err := t.inner.RequestVote(id, addr, req, resp); err != nil {
-		return err
-	}
-	t.rules.Voted(id)
-	return nil
+	return t.inner.RequestVote(id, addr, req, resp)
 }
 
 // RequestPreVote implements raft.WithPreVote.
@@ -170,11 +182,7 @@ func (t *RaftTransport) RequestPreVote(id raft.ServerID, addr raft.ServerAddress
 	if err := t.rules.MayCampaign(req.Term, false); err != nil {
 		return err
 	}
-	if err := t.inner.RequestPreVote(id, addr, req, resp); err != nil {
-		return err
-	}
-	t.rules.Voted(id)
-	return nil
+	return t.inner.RequestPreVote(id, addr, req, resp)
 }
 
 // TimeoutNow implements raft.Transport. An Arbiter is never the target.
@@ -208,15 +216,25 @@ func (t *RaftTransport) Close() error {
 // Campaign makes Raft stand for election at once, as if the leader had named this node its
 // successor. It returns when Raft has taken it up, or with ctx's error.
 func (t *RaftTransport) Campaign(ctx context.Context) error {
+	return t.inject(ctx, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
+}
+
+// Depose makes Raft, which leads in term, a follower in the next one, as if peer, another voter,
+// stood for election there with an empty log. It returns when that is done, or with ctx's error.
+func (t *RaftTransport) Depose(ctx context.Context, peer raft.ServerID, term uint64) error {
+	return t.inject(ctx, &raft.RequestVoteRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(peer), Addr: []byte(peer)},
+		Term:      term + 1, LeadershipTransfer: true,
+	})
+}
+
+// inject hands a message to Raft as if it had come over the network.
+func (t *RaftTransport) inject(ctx context.Context, command any) error {
 	answer := make(chan raft.RPCResponse, 1)
-	rpc := raft.RPC{
-		Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
-		RespChan: answer,
-	}
 	select {
-	case t.out <- rpc:
+	case t.out <- raft.RPC{Command: command, RespChan: answer}:
 	case <-ctx.Done():
-		return fmt.Errorf("hand election to Raft: %w", context.Cause(ctx))
+		return fmt.Errorf("hand %T to Raft: %w", command, context.Cause(ctx))
 	case <-t.ctx.Done():
 		return raft.ErrTransportShutdown
 	}
@@ -224,7 +242,7 @@ func (t *RaftTransport) Campaign(ctx context.Context) error {
 	case r := <-answer:
 		return r.Error
 	case <-ctx.Done():
-		return fmt.Errorf("wait for Raft to stand for election: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for Raft to take up %T: %w", command, context.Cause(ctx))
 	case <-t.ctx.Done():
 		return raft.ErrTransportShutdown
 	}
