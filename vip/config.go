@@ -223,6 +223,9 @@ const (
 	EventGuardRespawned EventKind = "guard_respawned"
 	// EventLeftover: an address left by an earlier process was removed.
 	EventLeftover EventKind = "leftover_removed"
+	// EventForeign: the address is on this host although no Lease holds it, and not put there by
+	// a Keeper: another tool has added it. On a host with State.Fenced its packets do not leave.
+	EventForeign EventKind = "foreign_address"
 	// EventNoFence: the kernel refused the nftables rules; only the address lifetime stands
 	// behind the guard, or TCP to the absent address is not answered with a reset.
 	EventNoFence EventKind = "no_fence"

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -197,13 +196,10 @@ func (k *Keeper) Close() error {
 
 // State returns the present state.
 func (k *Keeper) State() State {
-	up := false
-	if link, err := netlink.LinkByName(k.ifaceName); err == nil {
-		up = linkUp(link.Attrs())
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := State{Address: k.cfg.Address, Interface: k.ifaceName, MAC: k.ifi.HardwareAddr, LinkUp: up, Fenced: k.fenced, LastConflict: k.lastConflict}
+	s := State{Address: k.cfg.Address, Interface: k.ifaceName, MAC: k.ifi.HardwareAddr,
+		LinkUp: lookAtLink(k.ifi.Index).up, Fenced: k.fenced, LastConflict: k.lastConflict}
 	if k.lease != nil {
 		s.Bound, s.Since = k.lease.holding()
 	}
@@ -246,36 +242,54 @@ func Sweep(address netip.Prefix, iface string) error {
 }
 
 // attach makes wire and rules for the interface as it is now: its index changes when it is
-// made anew, its MAC when somebody sets it.
+// made anew, its name and its MAC when somebody sets them.
 func (k *Keeper) attach() error {
-	ifi, err := net.InterfaceByName(k.ifaceName)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	ifi, err := k.findInterface()
 	if err != nil {
 		return fmt.Errorf("%w: interface %s: %w", ErrLinkDown, k.ifaceName, err)
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.wire != nil && ifi.Index == k.ifi.Index && bytes.Equal(ifi.HardwareAddr, k.ifi.HardwareAddr) {
+	if k.ifi.Index != ifi.Index || k.ifi.Name != ifi.Name {
+		k.installFence(ifi)
+	}
+	same := k.ifi.Index == ifi.Index && bytes.Equal(k.ifi.HardwareAddr, ifi.HardwareAddr)
+	k.ifi = *ifi
+	if k.wire != nil && same {
 		return nil
 	}
 	if k.wire != nil {
 		_ = k.wire.close()
-		k.wire = nil
 	}
-	if k.ifi.Index != ifi.Index {
-		k.installFence(ifi)
+	if k.wire, err = openWire(ifi, k.address); err == nil {
+		return nil
 	}
-	k.ifi = *ifi
-	if k.wire, err = openWire(ifi, k.address); err != nil {
-		k.wire = nil
-		if errors.Is(err, unix.EPERM) { // capabilities of a user namespace that does not own the network
-			return fmt.Errorf("%w here, although the capabilities are there: %w", ErrNotPermitted, err)
+	k.wire = nil
+	if errors.Is(err, unix.EPERM) { // capabilities of a user namespace that does not own the network
+		return fmt.Errorf("%w here, although the capabilities are there: %w", ErrNotPermitted, err)
+	}
+	if !lookAtLink(ifi.Index).up {
+		return fmt.Errorf("%w: %w", ErrLinkDown, err)
+	}
+	return err
+}
+
+func (k *Keeper) currentWire() wire {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.wire
+}
+
+// findInterface finds the interface by the name that was chosen, or, when it has been renamed,
+// by its index; k.mu is held.
+func (k *Keeper) findInterface() (*net.Interface, error) {
+	ifi, err := net.InterfaceByName(k.ifaceName)
+	if err != nil && k.ifi.Index != 0 {
+		if renamed, err := net.InterfaceByIndex(k.ifi.Index); err == nil {
+			return renamed, nil
 		}
-		if !lookAtLink(ifi.Index).up {
-			return fmt.Errorf("%w: %w", ErrLinkDown, err)
-		}
-		return err
 	}
-	return nil
+	return ifi, err
 }
 
 // installFence makes the rules anew; k.mu is held.
@@ -296,6 +310,7 @@ func (k *Keeper) installFence(ifi *net.Interface) {
 func (k *Keeper) checkFence() {
 	t := time.NewTicker(fenceCheck)
 	defer t.Stop()
+	foreign := false
 	for {
 		select {
 		case <-k.stop:
@@ -306,9 +321,28 @@ func (k *Keeper) checkFence() {
 				if err := k.attach(); err != nil { // the interface may have been made anew
 					k.log.Debug("interface cannot be used", "interface", k.ifaceName, "error", err)
 				}
+				foreign = k.checkForeign(foreign)
 			}
 		}
 	}
+}
+
+// checkForeign tells whether somebody else has put the address on this host; it makes that
+// known unless it was known before.
+func (k *Keeper) checkForeign(known bool) bool {
+	local, err := LocalAddresses()
+	if err != nil {
+		return known
+	}
+	for _, l := range local {
+		if l.Address.IsValid() && l.Address.Addr() == k.address && !l.leftoverOf(k.address) {
+			if !known {
+				k.event(Event{Kind: EventForeign, Text: fmt.Sprintf("another tool has put %v on %s of this host: remove it there", k.address, l.Interface)})
+			}
+			return true
+		}
+	}
+	return false
 }
 
 // mendFence installs the rules again if they are gone, and tells whether it did.

@@ -566,3 +566,35 @@ func TestLocalAddressesTellStaticFromDynamic(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestRenamedInterfaceKeepsTheAddress(t *testing.T) {
+	l := newLab(t)
+	m := l.manager("a", managerSettings{Listen: true}).opened()
+	m.do("acquire")
+	if err := l.handle("a").LinkSetName(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.index("a")}}, "lan0"); err != nil {
+		t.Skipf("this kernel does not rename an interface that is up: %v", err)
+	}
+	if m.do("state").State.Fenced {
+		await(t, "the rules follow", soon, func() bool { return strings.Contains(l.run("a", "nft list ruleset"), `device "lan0"`) })
+	}
+	if _, err := l.dial("c", vip4.Addr(), soon); err != nil {
+		t.Errorf("dial after the interface was renamed: %v", err)
+	}
+	if s := m.do("state").State; !s.Bound || !s.LinkUp {
+		t.Errorf("state %+v: want bound", s)
+	}
+	m.do("release")
+	m.do("acquire")
+}
+
+func TestAddressAddedByAnotherToolIsReportedAndStaysSilent(t *testing.T) {
+	l := newLab(t)
+	m := l.manager("a", managerSettings{}).opened()
+	l.ip("a", "addr add 10.77.0.50/24 dev eth0")
+	if m.do("state").State.Fenced {
+		if owner := l.probe("c", vip4.Addr()); owner != "" {
+			t.Errorf("%s answers for an address that no lease holds", owner)
+		}
+	}
+	m.event(EventForeign)
+}

@@ -116,14 +116,17 @@ func (l *lab) handle(host string) *netlink.Handle {
 	return h
 }
 
-func (l *lab) mac(host string) string {
+func (l *lab) link(host string) *netlink.LinkAttrs {
 	l.t.Helper()
 	link, err := l.handle(host).LinkByName("eth0")
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return link.Attrs().HardwareAddr.String()
+	return link.Attrs()
 }
+
+func (l *lab) mac(host string) string { return l.link(host).HardwareAddr.String() }
+func (l *lab) index(host string) int  { return l.link(host).Index }
 
 // has tells whether the address is on the host.
 func has(t testing.TB, h *netlink.Handle, a netip.Addr) bool {
@@ -156,11 +159,7 @@ func await(t testing.TB, what string, limit time.Duration, condition func() bool
 // neighbour returns the hardware address that host has cached for a.
 func (l *lab) neighbour(host string, a netip.Addr) string {
 	l.t.Helper()
-	link, err := l.handle(host).LinkByName("eth0")
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	all, err := l.handle(host).NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+	all, err := l.handle(host).NeighList(l.index(host), netlink.FAMILY_ALL)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -270,6 +270,14 @@ func (l *Lease) look() error {
 	if !l.bound || l.guard == nil {
 		return nil
 	}
+	if link.name != l.ifi.Name {
+		l.ifi.Name = link.name
+		if err := l.k.attach(); err != nil { // the rules name the interface
+			return err
+		}
+		l.wire = l.k.currentWire()
+		l.order(order{Op: orderRestore, Hold: l.id})
+	}
 	there, err := l.k.bound(l.ifi.Index)
 	if err != nil || there {
 		return nil // an error here is the watch's, not the address's: the guard refreshes anyway

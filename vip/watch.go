@@ -56,8 +56,9 @@ func (w *watcher) close() {
 
 // linkState is what a lease wants to know of its interface.
 type linkState struct {
-	up  bool
-	mac net.HardwareAddr
+	up   bool
+	name string // interfaces can be renamed
+	mac  net.HardwareAddr
 }
 
 // lookAtLink reads the state of the interface; gone counts as not up.
@@ -66,5 +67,5 @@ func lookAtLink(index int) linkState {
 	if err != nil {
 		return linkState{}
 	}
-	return linkState{up: linkUp(l.Attrs()), mac: l.Attrs().HardwareAddr}
+	return linkState{up: linkUp(l.Attrs()), name: l.Attrs().Name, mac: l.Attrs().HardwareAddr}
 }
