@@ -116,7 +116,7 @@ func (p *Pool) onFarewell(secret []byte) {
 // peerGoneLocked acts on the proof or the strong sign that a peer's process has ended: what it
 // would have stored must not be waited for.
 func (p *Pool) peerGoneLocked(pr *peer) {
-	if p.gate != nil && !p.isArbiter(pr.id) {
+	if m, ok := p.record.Member(pr.id); ok && m.Role != Arbiter && p.gate != nil {
 		p.gate.PeerDown()
 	}
 	p.wake()
