@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -16,6 +18,8 @@ const (
 	// alive is how often something is sent when nothing changes; the page says that updates have
 	// stopped when it hears nothing for three times as long.
 	alive = 5 * time.Second
+	// countdown is the same while a deadline runs.
+	countdown = time.Second
 	// streamLife ends a stream, so that the browser's next one proves its login again.
 	streamLife = 10 * time.Minute
 	// streamWrite bounds one write to a browser that does not read.
@@ -39,11 +43,10 @@ func (s *Server) events(c echo.Context) error {
 	h.Set("X-Accel-Buffering", "no")
 	c.Response().WriteHeader(http.StatusOK)
 	out := http.NewResponseController(c.Response())
-	beat := time.NewTicker(alive)
-	defer beat.Stop()
 	for {
 		changed := s.cfg.Source.Changed() // before reading, so that nothing is missed
-		text, err := json.Marshal(s.cfg.Source.Redundancy())
+		r := s.cfg.Source.Redundancy()
+		text, err := json.Marshal(r)
 		if err != nil {
 			return fmt.Errorf("encode live update: %w", err)
 		}
@@ -56,16 +59,48 @@ func (s *Server) events(c echo.Context) error {
 		if err := out.Flush(); err != nil {
 			return nil
 		}
-		select {
-		case <-changed:
-		case <-beat.C:
-		case <-ctx.Done():
+		if !s.waitForNews(ctx, r, changed) {
 			return nil
+		}
+	}
+}
+
+// waitForNews blocks until there is something to tell a page that knows r; false: ctx has ended.
+// Changes of the mere age of a heartbeat are no news.
+func (s *Server) waitForNews(ctx context.Context, r Redundancy, changed <-chan struct{}) bool {
+	rest := alive
+	if r.Deadline != nil {
+		rest = countdown
+	}
+	quiet := time.NewTimer(rest)
+	defer quiet.Stop()
+	for known := lasting(r); ; changed = s.cfg.Source.Changed() {
+		if !reflect.DeepEqual(lasting(s.cfg.Source.Redundancy()), known) {
+			return true
+		}
+		select {
+		case <-quiet.C:
+			return true
+		case <-changed:
+		case <-ctx.Done():
+			return false
 		}
 		select {
 		case <-time.After(gather):
 		case <-ctx.Done():
-			return nil
+			return false
 		}
 	}
+}
+
+// lasting returns r without what changes all the time.
+func lasting(r Redundancy) Redundancy {
+	r.Members = slices.Clone(r.Members)
+	for i := range r.Members {
+		r.Members[i].LastHeardMS = nil
+	}
+	if r.Deadline != nil {
+		r.Deadline = &Deadline{Text: r.Deadline.Text}
+	}
+	return r
 }

@@ -49,8 +49,12 @@ type FieldError struct {
 
 func (e *Error) Error() string {
 	parts := []string{e.Message}
+	var fields []string
 	for _, f := range e.Fields {
-		parts = append(parts, f.Field+": "+f.Message+": "+f.Fix)
+		fields = append(fields, f.Field+": "+f.Message+", "+f.Fix)
+	}
+	if len(fields) > 0 {
+		parts = append(parts, strings.Join(fields, "; "))
 	}
 	if e.Fix != "" {
 		parts = append(parts, e.Fix)

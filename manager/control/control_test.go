@@ -196,10 +196,10 @@ func TestErrorsArriveWithTheirFix(t *testing.T) {
 	dir, m := t.TempDir(), &fakeManager{}
 	serve(t, dir, ManagerOps(m))
 	m.err = &Error{Code: "confirm", Message: "this ends the pool", Fix: "agree", Confirm: []Question{{Code: "leave", Text: "?", Word: "LEAVE"}},
-		Fields: []FieldError{{Field: "vip", Message: "taken", Fix: "choose"}}}
+		Fields: []FieldError{{Field: "vip", Message: "taken", Fix: "choose"}, {Field: "name", Message: "long", Fix: "cut"}}}
 	_, err := NewRemote(dir).Leave(patience(t), false)
 	var e *Error
-	if !errors.As(err, &e) || e.Confirm[0].Word != "LEAVE" || e.Error() != "this ends the pool: vip: taken: choose: agree" {
+	if !errors.As(err, &e) || e.Confirm[0].Word != "LEAVE" || e.Error() != "this ends the pool: vip: taken, choose; name: long, cut: agree" {
 		t.Errorf("error %v", err)
 	}
 	m.err = fmt.Errorf("apply: %w", errors.New("disk full"))
