@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"sync"
 
 	"redundancypool/manager/trust"
+	"redundancypool/vip"
 )
 
 // certificateFor chooses what to show: on the virtual IP the pool's certificate, which is the
@@ -24,14 +26,42 @@ func (m *Manager) certificateFor(h *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return m.certificateAt(netip.Addr{})
 }
 
+// certificateAt returns what is shown at a local address. It is kept in memory: a takeover brings
+// every unit and browser at once, and a disk that hangs must not hold a handshake.
 func (m *Manager) certificateAt(local netip.Addr) (*tls.Certificate, error) {
+	m.certs.Lock()
+	defer m.certs.Unlock()
 	s, _, _ := m.snapshot()
 	if s.VIP.IsValid() && local == s.VIP.Addr() {
-		if c, err := m.trust.PoolCertificate(); err == nil {
-			return c, nil
+		if m.certs.pool == nil {
+			c, err := m.trust.PoolCertificate()
+			if err != nil {
+				return nil, fmt.Errorf("certificate of the virtual IP: %w", err)
+			}
+			m.certs.pool = c
 		}
+		return m.certs.pool, nil
 	}
-	return m.trust.WebCertificate(m.webNames()...)
+	if m.certs.own == nil {
+		c, err := m.trust.WebCertificate(m.webNames()...)
+		if err != nil {
+			return nil, err
+		}
+		m.certs.own = c
+	}
+	return m.certs.own, nil
+}
+
+// certificates are kept in memory until the mode changes.
+type certificates struct {
+	sync.Mutex
+	pool, own *tls.Certificate
+}
+
+func (c *certificates) forget() {
+	c.Lock()
+	c.pool, c.own = nil, nil
+	c.Unlock()
 }
 
 // webNames are the addresses under which this node is reached.
@@ -40,6 +70,15 @@ func (m *Manager) webNames() []string {
 	names := []string{"localhost", "127.0.0.1", "::1"}
 	if s.Local.Address.IsValid() {
 		names = append(names, s.Local.Address.String())
+	}
+	all, err := vip.LocalAddresses()
+	if err != nil {
+		return names
+	}
+	for _, a := range all {
+		if addr := a.Address.Addr(); addr.IsValid() && !a.Loopback && !addr.IsLinkLocalUnicast() && addr != s.VIP.Addr() && addr != s.Local.Address {
+			names = append(names, addr.String())
+		}
 	}
 	return names
 }

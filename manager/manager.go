@@ -55,6 +55,7 @@ type Manager struct {
 	pages   *web.Server
 	control *control.Server
 	dialer  *transport.Dialer
+	certs   certificates
 
 	mu       sync.Mutex
 	settings settings.Settings
@@ -158,6 +159,7 @@ func (m *Manager) runEngine(ctx context.Context) (bool, error) {
 	if err := m.isolateIfAsked(ctx); err != nil {
 		return false, err
 	}
+	m.certs.forget()
 	e, err := m.openEngine(ctx)
 	if err != nil {
 		return false, err

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -256,7 +257,7 @@ func (m *Manager) profile(name, secret string) (fieldunit.Profile, error) {
 			}
 		}
 	}
-	c, err := m.trust.WebCertificate(append(m.webNames(), p.Host)...)
+	c, err := m.certificateAt(netip.Addr{})
 	if err != nil {
 		return p, err
 	}
