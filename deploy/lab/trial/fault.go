@@ -66,9 +66,7 @@ func (p *Pool) Inflict(ctx context.Context, f Fault, host string) (time.Time, er
 	case FreezeAll:
 		return time.Now(), h.Freeze()
 	case HandOver:
-		at := time.Now()
-		_, err := p.HandOver(ctx)
-		return at, err
+		return p.handOver(ctx, host)
 	}
 	proc, err := p.Process(host)
 	if err != nil {
@@ -83,6 +81,19 @@ func (p *Pool) Inflict(ctx context.Context, f Fault, host string) (time.Time, er
 		return p.killWithGuard(ctx, host, proc)
 	}
 	return time.Time{}, fmt.Errorf("fault %q is unknown: choose from %v", f, Faults())
+}
+
+// handOver asks a Manager to hand over. It may refuse with a reason that passes, such as a Backup
+// that has just fallen an entry behind on a busy machine: then it is asked again, for 10 s.
+func (p *Pool) handOver(ctx context.Context, host string) (time.Time, error) {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		at := time.Now()
+		_, err := p.command(ctx, host, "redundancy", "handover")
+		if err == nil || time.Now().After(deadline) || !pause(ctx, 200*time.Millisecond) {
+			return at, err
+		}
+	}
 }
 
 // killWithGuard kills the guard first, without waiting, so that it cannot notice its parent's end.

@@ -258,8 +258,22 @@ func (p *Pool) Sample(ctx context.Context, every time.Duration) {
 }
 
 // Primary returns the host whose Manager says that it is Primary, with its status; when an old
-// Primary does not know yet, the one of the higher term.
+// Primary does not know yet, the one of the higher term. It waits up to 15 s for one.
 func (p *Pool) Primary(ctx context.Context) (string, Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		name, s, err := p.primaryNow(ctx)
+		if err == nil {
+			return name, s, p.TwoPrimaries()
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			return "", Status{}, fmt.Errorf("no Manager is Primary within 15 s: %w", err)
+		}
+	}
+}
+
+func (p *Pool) primaryNow(ctx context.Context) (string, Status, error) {
 	var found string
 	var status Status
 	var errs []error
@@ -272,11 +286,12 @@ func (p *Pool) Primary(ctx context.Context) (string, Status, error) {
 		if s.Primary() && (found == "" || s.Term > status.Term) {
 			found, status = name, s
 		}
+		errs = append(errs, fmt.Errorf("%s: %s", name, s.why()))
 	}
 	if found == "" {
-		return "", Status{}, fmt.Errorf("no Manager is Primary: %w", errors.Join(errs...))
+		return "", Status{}, errors.Join(errs...)
 	}
-	return found, status, p.TwoPrimaries()
+	return found, status, nil
 }
 
 // ErrTwoPrimaries means that two Managers said to be Primary in one term: the one thing that
@@ -316,16 +331,6 @@ func (p *Pool) WaitProtected(ctx context.Context) error {
 			return fmt.Errorf("the pool is not Protected after %v: %s", time.Since(begin).Round(time.Second), last)
 		}
 	}
-}
-
-// HandOver asks the Primary to hand over and returns what the command printed.
-func (p *Pool) HandOver(ctx context.Context) (string, error) {
-	name, _, err := p.Primary(ctx)
-	if err != nil {
-		return "", err
-	}
-	out, err := p.command(ctx, name, "redundancy", "handover")
-	return strings.TrimSpace(string(out)), err
 }
 
 // pause waits for d and says whether ctx still goes on.

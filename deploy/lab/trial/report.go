@@ -79,6 +79,9 @@ func (t *Trial) add(ctx context.Context, rep *Report, n, of int, f Fault, host s
 	}
 	t.pool.cfg.Say("round %d of %d: %s", n, of, r.Line())
 	rep.Rounds = append(rep.Rounds, r)
+	if r.Unasked != "" {
+		t.pool.cfg.Say("  NOTE: %s", r.Unasked)
+	}
 	for _, p := range r.Problems {
 		rep.Problems = append(rep.Problems, fmt.Sprintf("round %d: %s", n, p))
 		t.pool.cfg.Say("  PROBLEM: %s", p)
@@ -181,6 +184,13 @@ func (r Report) Text() string {
 	for _, f := range r.Figures {
 		fmt.Fprintf(&b, "%-10s %-26s %4d %9.1f %9.1f %9.1f %9.1f\n", f.Fault, f.What, f.N, f.Min, f.Median, f.P95, f.Max)
 	}
+	unasked := 0
+	for _, round := range r.Rounds {
+		if round.Unasked != "" {
+			unasked++
+		}
+	}
+	fmt.Fprintf(&b, "changes of Primary that nobody caused: %d\n", unasked)
 	for _, c := range r.Final {
 		fmt.Fprintf(&b, "%s: %s\n", c.Host, c.Text())
 	}

@@ -28,6 +28,7 @@ type Round struct {
 	ProtectedMS  float64      `json:"protected_ms"`    // from repair to Protected
 	Changeover   *Changeover  `json:"last_changeover"` // the Manager's own account
 	Compared     []Comparison `json:"compared"`
+	Unasked      string       `json:"unasked,omitempty"` // a change of Primary that nobody caused
 	Problems     []string     `json:"problems,omitempty"`
 }
 
@@ -69,7 +70,7 @@ func (t *Trial) Round(ctx context.Context, number int, f Fault, host string) (Ro
 		return r, err
 	}
 	begin := time.Now()
-	if err := t.pool.Repair(ctx, f, host); err != nil {
+	if err := t.pool.Repair(ctx, f, r.Host); err != nil {
 		return r, fmt.Errorf("repair %s of %s: %w", f, host, err)
 	}
 	if err := t.pool.WaitProtected(ctx); err != nil {
@@ -80,15 +81,19 @@ func (t *Trial) Round(ctx context.Context, number int, f Fault, host string) (Ro
 	}
 	r.ProtectedMS = ms(time.Since(begin))
 	t.see(&r)
+	t.unasked(ctx, &r)
 	return r, t.check(ctx, &r)
 }
 
-// Break inflicts a fault and waits until the pool serves again, or its patience ends.
+// Break inflicts a fault on a host, or a hand over on the Primary whichever it is, and waits until the pool serves again, or its patience ends.
 func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) {
 	r := Round{Fault: f, Host: host, VIPMovedMS: -1, FirstWriteMS: -1, AllUnitsMS: -1, OldAnswerMS: -1, OldAddressMS: -1}
 	primary, before, err := t.pool.Primary(ctx)
 	if err != nil {
 		return r, err
+	}
+	if f == HandOver {
+		host, r.Host = primary, primary // only the Primary can
 	}
 	r.WasPrimary = primary == host
 	if err := t.pool.WaitUnits(ctx, time.Now(), 30*time.Second); err != nil {
@@ -117,6 +122,21 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 	}
 	t.see(&r)
 	return r, context.Cause(ctx)
+}
+
+// unasked notes when the Primary is not the one that the fault left: something else moved it, such
+// as a member that was silent for too long on a busy machine. Nothing is lost by it, so it is
+// reported beside the problems, not among them.
+func (t *Trial) unasked(ctx context.Context, r *Round) {
+	want := Other(r.Host) // a fault that hit the Online Manager changes nothing, one that hit the Primary moves it
+	now, s, err := t.pool.Primary(ctx)
+	if err != nil || now == want {
+		return
+	}
+	r.Unasked = fmt.Sprintf("%s is Primary again in term %d", now, s.Term)
+	if c := s.LastChangeover; c != nil {
+		r.Unasked += fmt.Sprintf(" (%s, cause: %s)", c.Kind, c.Cause)
+	}
 }
 
 // waitMoved waits until the other host's kernel has the VIP and returns when that was.
