@@ -298,10 +298,12 @@ func (n *node) close() {
 // kill ends the node as kill -9 would: no message leaves, its port refuses.
 func (n *node) kill() {
 	n.live.Store(nil)
-	n.port.Close()
+	closed := make(chan error, 1)
+	go func() { closed <- n.port.Close() }() // it waits for its links, which end with the pool
 	if err := n.pool.end(false); err != nil {
 		n.t.Errorf("kill %s: %v", n.name, err)
 	}
+	<-closed
 	n.pool = nil
 }
 

@@ -24,6 +24,9 @@ type Step struct {
 // forward, or the pool be left in order.
 var ErrVoting = errors.New("the pool already has a second voter")
 
+// errBegun ends the reign of a pool of one whose pool of three has begun.
+var errBegun = errors.New("the pool is effective: Primary begins anew with the VIP")
+
 // adopt replaces the record, on disk first, and opens and closes links accordingly.
 func (p *Pool) adopt(rec Record) error {
 	p.recording.Lock()
@@ -93,7 +96,7 @@ func (p *Pool) Form(ctx context.Context, rec Record, progress func(Step)) error 
 		return fmt.Errorf("%w: %w", ErrVoting, err)
 	}
 	p.event(Event{Code: "pool_effective", Severity: "info"})
-	p.endReign(errors.New("the pool is effective: Primary begins anew with the VIP"), true)
+	p.endReign(errBegun, true)
 	return nil
 }
 
@@ -176,7 +179,7 @@ func (p *Pool) reduce(ctx context.Context, rec Record) error {
 		return 1
 	})
 	for _, m := range others {
-		if err := await(ctx, p.raft.RemoveServer(raft.ServerID(m.ID), 0, p.timing.LongLivedTimeout)); err != nil && !errors.Is(err, raft.ErrNotLeader) {
+		if err := await(ctx, p.raft.RemoveServer(raft.ServerID(m.ID), 0, p.timing.LongLivedTimeout)); err != nil {
 			return fmt.Errorf("take %s out of the pool: %w", m.Name, err)
 		}
 	}

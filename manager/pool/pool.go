@@ -92,6 +92,7 @@ type Pool struct {
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup
 	gone    chan struct{} // closed once the transport is
+	rested  chan struct{} // closed once Raft has ended
 	changes broadcast
 	kicks   broadcast
 	links   broadcast // a link came up
@@ -208,7 +209,7 @@ func Open(cfg Config) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: cfg, self: rec.Self, timing: rec.Timing, log: cfg.Log, record: rec, started: Now(),
-		peers: map[MemberID]*peer{}, linkStops: map[MemberID]context.CancelFunc{}, gone: make(chan struct{}),
+		peers: map[MemberID]*peer{}, linkStops: map[MemberID]context.CancelFunc{}, gone: make(chan struct{}), rested: make(chan struct{}),
 		notify: make(chan bool, 16), stale: map[MemberID]bool{}, maintenance: cfg.Maintenance, status: Online,
 		noteworthy: map[string]Instant{}, boot: NewID()[:8],
 	}
@@ -342,8 +343,9 @@ func (p *Pool) end(farewell bool) error {
 	terr := p.trans.Close()
 	serr := p.stream.Close()
 	close(p.gone)
+	left = errors.Join(left, within(closeLimit, "Raft", p.raft.Shutdown().Error))
+	close(p.rested)
 	left = errors.Join(left,
-		within(closeLimit, "Raft", p.raft.Shutdown().Error),
 		within(closeLimit, "a part of this member", func() error { p.wg.Wait(); return nil }))
 	if left != nil { // the store is in use, and closing it would hang too
 		return errors.Join(left, terr, serr)

@@ -45,15 +45,8 @@ func (p *Pool) pumpNotify() {
 			}
 			p.kicks.wake()
 			p.wake()
-		case <-p.gone:
-			// Raft's last words must not block it.
-			for {
-				select {
-				case <-p.notify:
-				case <-time.After(time.Second):
-					return
-				}
-			}
+		case <-p.rested: // Raft has said its last word
+			return
 		}
 	}
 }
@@ -101,14 +94,15 @@ const ascendTries = 3
 
 // stepDown gives leadership in Raft up for a newer term, in which anyone may stand.
 func (p *Pool) stepDown(ctx context.Context, term uint64) {
-	for _, other := range p.otherVoters() {
-		p.log.Warn("giving up a term in which this Manager leads but cannot be Primary", "term", term)
-		ctx, cancel := context.WithTimeout(ctx, p.timing.LongLivedTimeout)
-		defer cancel()
-		if err := p.trans.Depose(ctx, raft.ServerID(other), term); err != nil {
-			p.log.Warn("cannot give up the term", "term", term, "error", err)
-		}
+	others := p.otherVoters()
+	if len(others) == 0 {
 		return
+	}
+	p.log.Warn("giving up a term in which this Manager leads but cannot be Primary", "term", term)
+	ctx, cancel := context.WithTimeout(ctx, p.timing.LongLivedTimeout)
+	defer cancel()
+	if err := p.trans.Depose(ctx, raft.ServerID(others[0]), term); err != nil {
+		p.log.Warn("cannot give up the term", "term", term, "error", err)
 	}
 }
 

@@ -21,15 +21,15 @@ type rules struct{ p *Pool }
 func (r rules) SelfIsArbiter() bool             { return r.p.arbiter() }
 func (r rules) IsArbiter(id raft.ServerID) bool { return r.p.isArbiter(MemberID(id)) }
 
+// Linked implements transport.Rules.
+func (r rules) Linked(id raft.ServerID) bool { return r.p.linked(MemberID(id)) }
+
 // Reach implements transport.Rules.
 func (r rules) Reach(ctx context.Context, id raft.ServerID) error {
 	for {
 		wake := r.p.links.wait()
 		if r.p.linked(MemberID(id)) {
 			return nil
-		}
-		if ctx == nil {
-			return fmt.Errorf("no connection to %s", id)
 		}
 		select {
 		case <-wake:

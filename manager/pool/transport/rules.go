@@ -22,8 +22,9 @@ type Rules interface {
 	// MayVote is asked before a (pre-)vote request reaches Raft; nil lets it in, and is binding
 	// for a real one.
 	MayVote(candidate raft.ServerID, term uint64, real bool) error
-	// Reach blocks until there is a connection to the peer, or returns ctx's error; it returns at
-	// once when there is one. With no ctx (nil) it never blocks.
+	// Linked tells whether there is a connection to the peer; Reach blocks until there is one, or
+	// returns ctx's error.
+	Linked(peer raft.ServerID) bool
 	Reach(ctx context.Context, peer raft.ServerID) error
 }
 
@@ -144,8 +145,8 @@ func (t *RaftTransport) InstallSnapshot(id raft.ServerID, addr raft.ServerAddres
 	if t.rules.SelfIsArbiter() {
 		return ErrMute
 	}
-	if err := t.rules.Reach(nil, id); err != nil {
-		return err // not held: data is an open read transaction on the database
+	if !t.rules.Linked(id) { // not held: data is an open read transaction on the database
+		return fmt.Errorf("send snapshot: no connection to %s", id)
 	}
 	if t.rules.IsArbiter(id) {
 		if t.gate.Wait(t.term(), req.Term, req.LastLogIndex, req.LastLogIndex) == 0 {
