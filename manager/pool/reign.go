@@ -181,11 +181,17 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	if p.reign == r {
 		p.reign = nil
 	}
+	p.extra = nil
 	p.mu.Unlock()
 	if errors.Is(cause, ErrSick) {
 		p.mu.Lock()
 		p.sickness, p.sickAt = cause.Error(), Now()
 		p.mu.Unlock()
+	}
+	if p.raft.State() != raft.Leader && ctx.Err() == nil {
+		// A leader that stepped down, say because its log could not be written, never leads in
+		// this term again: the others need not wait for its silence.
+		p.releaseAll(term, "", "", cause.Error())
 	}
 	close(r.done)
 	p.event(Event{Code: "primary_ended", Severity: "warning", Term: term, From: Primary, To: Online, Cause: cause.Error()})

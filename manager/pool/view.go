@@ -39,6 +39,9 @@ func (p *Pool) reportNow() report {
 		r.Disk = err.Error()
 	}
 	r.Applied = p.raft.AppliedIndex()
+	if err := p.fit(); err != nil {
+		r.Unfit = err.Error()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.Status, r.Maintenance, r.Starting = p.statusLocked(), p.maintenance, p.promise.starting()
@@ -166,6 +169,9 @@ func (p *Pool) compute() View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := View{Term: term, Extra: p.extra}
+	if v.Extra == nil {
+		v.Extra = p.view.Extra // of the leader before, until this one knows its own
+	}
 	if p.changeover != nil {
 		c := *p.changeover
 		v.Changeover = &c
@@ -271,6 +277,8 @@ func (p *Pool) Obstacles() []Reason {
 		add(other.Role.String()+"_unreachable", "%s is not reachable at %v", other.Name, other.Address)
 	case pr.report.Disk != "":
 		add(other.Role.String()+"_disk", "%s cannot write: %s", other.Name, pr.report.Disk)
+	case pr.report.Unfit != "":
+		add(other.Role.String()+"_unfit", "%s could not serve: %s", other.Name, pr.report.Unfit)
 	case p.cutOffLocked(other.ID):
 		add(other.Role.String()+"_first_path", "%s is cut off on the first path, where the virtual IP is", other.Name)
 	case pr.report.Starting:
