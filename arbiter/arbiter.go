@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"redundancypool/manager/pool"
@@ -46,12 +47,15 @@ type Arbiter struct {
 	port   *transport.Port
 	dialer *transport.Dialer
 
-	mu       sync.Mutex
-	member   *pool.Pool
-	dir      string    // of member
-	deadline time.Time // of an unfinished forming, on the monotonic clock
-	timer    *time.Timer
-	events   []string
+	// seen is member once more, for the status, which must not wait for mu: it is held while a
+	// disk may hang.
+	seen atomic.Pointer[pool.Pool]
+
+	mu      sync.Mutex
+	member  *pool.Pool
+	dir     string      // of member, or of the join that waits for its plan
+	attempt pending     // of an unfinished forming
+	timer   *time.Timer // counts its time down; nil: none
 }
 
 // ErrBusy is returned by Reset while the process runs.
@@ -59,6 +63,7 @@ var ErrBusy = errors.New("the Arbiter is running on this folder")
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
+	RaisePriority(cfg.Log)
 	debug.SetMemoryLimit(24 << 20)
 	debug.SetGCPercent(50)
 	if cfg.Listen == "" {
@@ -141,16 +146,16 @@ func (a *Arbiter) fromMaster(_ transport.Hello, fingerprint string) error {
 	return FromMaster(a.trust, fingerprint)
 }
 
-// fromManager admits either approved Manager: a survivor may be the Backup.
+// fromManager admits either Manager of the pool: a survivor may be the Backup.
 func (a *Arbiter) fromManager(_ transport.Hello, fingerprint string) error {
-	fp, err := trust.ParseFingerprint(fingerprint)
-	if err != nil {
-		return err
+	if p := a.seen.Load(); p != nil {
+		for _, m := range p.Record().Members {
+			if m.Fingerprint == fingerprint && m.Role != pool.Arbiter {
+				return nil
+			}
+		}
 	}
-	if r, ok := a.trust.Lookup(fp); !ok || r.Role == pool.Arbiter.String() {
-		return transport.Refuse("not_trusted", "%s is not a Manager that this Arbiter trusts", short(fingerprint))
-	}
-	return nil
+	return transport.Refuse("not_a_member", "%s is not a Manager of this Arbiter's pool", short(fingerprint))
 }
 
 // FromMaster admits only an approved Master.
@@ -193,8 +198,30 @@ func (a *Arbiter) folder(id string) (string, error) {
 
 // pending is the part of a join that waits for its plan, kept beside the store.
 type pending struct {
-	Join pool.JoinRequest `json:"join"`
+	Join pool.JoinRequest `json:"join"` // its Remaining is counted down
 	ID   pool.MemberID    `json:"id"`
+}
+
+const joinFile = "join.json"
+
+func (p pending) save(dir string) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, joinFile+".new")
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(dir, joinFile))
+}
+
+func readPending(dir string) (p pending, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, joinFile))
+	if err == nil {
+		err = json.Unmarshal(b, &p)
+	}
+	return p, err
 }
 
 // join decides whether this Arbiter takes part: only when it belongs to no other pool.
@@ -216,24 +243,18 @@ func (a *Arbiter) join(_ context.Context, q pool.JoinRequest) (any, error) {
 		if rec.Pool != q.Pool || rec.Phase == pool.PhaseEffective {
 			return nil, transport.Refuse("belongs_to_pool", "this Arbiter already belongs to pool %s; leave that pool first, or run \"arbiter reset\" on its machine if it no longer exists", short(rec.Pool))
 		}
-		if err := a.forgetLocked("a newer attempt"); err != nil {
-			return nil, err
-		}
 	}
-	if _, err := os.Stat(dir); err == nil {
-		if err := os.RemoveAll(dir); err != nil { // of an attempt that ended without a word
-			return nil, fmt.Errorf("remove an unfinished attempt: %w", err)
-		}
+	if err := a.forgetLocked("a newer attempt"); err != nil { // or one that ended without a word
+		return nil, fmt.Errorf("remove an unfinished attempt: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make folder of the pool: %w", err)
 	}
 	p := pending{Join: q, ID: pool.MemberID(pool.NewID())}
-	b, _ := json.Marshal(p)
-	if err := os.WriteFile(filepath.Join(dir, "join.json"), b, 0o600); err != nil {
+	if err := p.save(dir); err != nil {
 		return nil, fmt.Errorf("keep join: %w", err)
 	}
-	a.giveUpAfterLocked(q.Remaining)
+	a.countDownLocked(dir, p)
 	return pool.JoinAnswer{ID: p.ID, Name: a.name()}, nil
 }
 
@@ -248,11 +269,7 @@ func (a *Arbiter) plan(_ context.Context, pl pool.Plan) (any, error) {
 	if a.member != nil {
 		return nil, transport.Refuse("belongs_to_pool", "this Arbiter has already started in pool %s", short(a.member.Record().Pool))
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "join.json"))
-	var p pending
-	if err == nil {
-		err = json.Unmarshal(b, &p)
-	}
+	p, err := readPending(dir)
 	if err != nil || p.Join.Incarnation != pl.Record.Incarnation {
 		return nil, transport.Refuse("no_join", "this Arbiter was not asked to join that attempt first")
 	}
@@ -267,7 +284,8 @@ func (a *Arbiter) plan(_ context.Context, pl pool.Plan) (any, error) {
 	if err := a.openLocked(dir, rec); err != nil {
 		return nil, err
 	}
-	a.giveUpAfterLocked(pl.Remaining)
+	p.Join.Remaining = pl.Remaining
+	a.countDownLocked(dir, p)
 	return struct{}{}, nil
 }
 
@@ -299,39 +317,53 @@ func (a *Arbiter) openLocked(dir string, rec pool.Record) error {
 		return fmt.Errorf("start in pool %s: %w", short(rec.Pool), err)
 	}
 	a.member, a.dir = p, dir
+	a.seen.Store(p)
 	return nil
 }
 
-// giveUpAfterLocked forgets an attempt that does not become effective in time.
-func (a *Arbiter) giveUpAfterLocked(d time.Duration) {
+// countDownLocked forgets an attempt that does not become effective in its time. The time left is
+// kept on disk, so that a restart neither loses nor gains any.
+func (a *Arbiter) countDownLocked(dir string, p pending) {
+	const step = 2 * time.Second
 	if a.timer != nil {
 		a.timer.Stop()
 	}
-	a.deadline = time.Now().Add(d)
-	a.timer = time.AfterFunc(d, func() {
+	a.dir, a.attempt = dir, p
+	began := time.Now()
+	var t *time.Timer
+	t = time.AfterFunc(max(0, min(step, p.Join.Remaining)), func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.member != nil && a.member.Record().Phase == pool.PhaseEffective {
+		if a.timer != t { // stopped while it waited for the lock
 			return
 		}
-		if err := a.forgetLocked("the pool did not become effective in time"); err != nil {
-			a.cfg.Log.Error("cannot forget an unfinished pool", "error", err)
+		a.timer = nil
+		if a.member != nil && (a.member.Record().Phase == pool.PhaseEffective || a.member.Votes()) {
+			return
 		}
+		if p.Join.Remaining -= time.Since(began); p.Join.Remaining <= 0 {
+			if err := a.forgetLocked("the pool did not become effective in time"); err != nil {
+				a.cfg.Log.Error("cannot forget an unfinished pool", "error", err)
+			}
+			return
+		}
+		if err := p.save(dir); err != nil {
+			a.cfg.Log.Warn("cannot keep the time left", "error", err)
+		}
+		a.countDownLocked(dir, p)
 	})
+	a.timer = t
 }
 
 // abandon forgets an attempt that its Master gave up; a pool that is effective is not one.
 func (a *Arbiter) abandon(_ context.Context, t pool.Attempt) (any, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.member != nil {
-		rec := a.member.Record()
-		if rec.Pool != t.Pool || rec.Incarnation != t.Incarnation {
-			return nil, transport.Refuse("unknown_pool", "this Arbiter is not in that attempt")
-		}
-		if rec.Phase == pool.PhaseEffective {
-			return nil, transport.Refuse("effective", "the pool is effective: leave it in order")
-		}
+	if a.timer == nil || a.attempt.Join.Pool != t.Pool || a.attempt.Join.Incarnation != t.Incarnation {
+		return nil, transport.Refuse("unknown_pool", "this Arbiter is not in that attempt")
+	}
+	if a.member != nil && (a.member.Record().Phase == pool.PhaseEffective || a.member.Votes()) {
+		return nil, transport.Refuse("effective", "the pool is effective: leave it in order")
 	}
 	return struct{}{}, a.forgetLocked("abandoned: " + t.Why)
 }
@@ -346,39 +378,44 @@ func (a *Arbiter) dismiss(_ context.Context, t pool.Attempt) (any, error) {
 	return struct{}{}, a.forgetLocked("dismissed: " + t.Why)
 }
 
-// forgetLocked closes the member and removes its folder.
+// forgetLocked closes the member and removes every pool's folder.
 func (a *Arbiter) forgetLocked(why string) error {
 	if a.timer != nil {
 		a.timer.Stop()
 		a.timer = nil
 	}
-	dir := a.dir
 	if a.member != nil {
+		a.seen.Store(nil)
 		if err := a.member.Close(); err != nil {
 			a.cfg.Log.Warn("closing the member", "error", err)
 		}
-		a.member, a.dir = nil, ""
+		a.member = nil
 	}
-	a.cfg.Log.Info("pool forgotten", "why", why)
-	if dir == "" {
-		return os.RemoveAll(filepath.Join(a.cfg.Dir, "pools"))
+	if a.dir != "" {
+		a.cfg.Log.Info("pool forgotten", "why", why)
 	}
-	return os.RemoveAll(dir)
+	a.dir, a.attempt = "", pending{}
+	return os.RemoveAll(a.pools())
 }
+
+func (a *Arbiter) pools() string { return filepath.Join(a.cfg.Dir, "pools") }
 
 // resume starts the pool that this Arbiter belonged to before.
 func (a *Arbiter) resume() error {
-	dirs, err := os.ReadDir(filepath.Join(a.cfg.Dir, "pools"))
+	dirs, err := os.ReadDir(a.pools())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the Arbiter's folder: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, d := range dirs {
-		dir := filepath.Join(a.cfg.Dir, "pools", d.Name())
+		dir := filepath.Join(a.pools(), d.Name())
 		rec, err := pool.ReadRecord(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // asked to join, never given a plan
+		if errors.Is(err, fs.ErrNotExist) { // asked to join, never given a plan: its Master asks again
+			if err := os.RemoveAll(dir); err != nil {
+				return fmt.Errorf("remove an unfinished attempt: %w", err)
+			}
+			continue
 		}
 		if err != nil {
 			return err
@@ -390,7 +427,12 @@ func (a *Arbiter) resume() error {
 			return err
 		}
 		if rec.Phase != pool.PhaseEffective {
-			a.giveUpAfterLocked(10 * time.Minute)
+			p, err := readPending(dir)
+			if err != nil {
+				a.cfg.Log.Warn("the time left for forming is not known; one minute more is given", "error", err)
+				p = pending{Join: pool.JoinRequest{Pool: rec.Pool, Incarnation: rec.Incarnation, Remaining: time.Minute}}
+			}
+			a.countDownLocked(dir, p)
 		}
 	}
 	return nil
@@ -401,7 +443,9 @@ func (a *Arbiter) stop() {
 	defer a.mu.Unlock()
 	if a.timer != nil {
 		a.timer.Stop()
+		a.timer = nil
 	}
+	a.seen.Store(nil)
 	if a.member != nil {
 		if err := a.member.Close(); err != nil {
 			a.cfg.Log.Warn("closing the member", "error", err)

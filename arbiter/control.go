@@ -51,9 +51,7 @@ func (a *Arbiter) control() (*control.Server, error) {
 
 func (a *Arbiter) status() Status {
 	s := Status{Node: a.name(), Role: pool.Arbiter, Status: pool.Online, Fingerprint: a.fingerprint(), BytesOnDisk: size(a.cfg.Dir), Members: []StatusMember{}}
-	a.mu.Lock()
-	member := a.member
-	a.mu.Unlock()
+	member := a.seen.Load()
 	if member == nil {
 		return s
 	}

@@ -31,6 +31,7 @@ type engine struct {
 	proposer *proposer
 	keeper   *vip.Keeper
 	vipErr   error // why there is no keeper although there should be
+	survivor bool  // goes on alone with the virtual IP after the others were lost
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -56,11 +57,12 @@ func (m *Manager) openEngine(ctx context.Context) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.survivor = rec.Phase == pool.PhaseForced || survivorForms(prog)
 	if err := e.openMember(ctx, rec); err != nil {
 		e.cancel()
 		return nil, err
 	}
-	if s.Mode == settings.Master && prog.Forming && rec.Phase != pool.PhaseEffective {
+	if s.Mode == settings.Master && prog.Forming {
 		e.wg.Go(func() { e.form(e.ctx) })
 	}
 	if s.Mode == settings.Backup && prog.Forming {
@@ -106,9 +108,8 @@ func (m *Manager) renew(rec pool.Record, s settings.Settings) (pool.Record, erro
 	if rec.Phase == pool.PhaseSingle {
 		rec.Timing = poolTiming(s)
 	}
-	if rec.Phase == pool.PhaseForming && s.Mode == settings.Master {
-		// A forming that this process' end interrupted starts anew, as a pool of one.
-		rec.Phase, rec.Timing, rec.VIP = pool.PhaseSingle, poolTiming(s), ""
+	if rec.Phase == pool.PhaseForced && s.Mode == settings.Standalone {
+		rec.Phase, rec.VIP = pool.PhaseSingle, ""
 		me.Role = pool.Standalone
 		rec.Members = []pool.Member{me}
 	}
@@ -116,6 +117,11 @@ func (m *Manager) renew(rec pool.Record, s settings.Settings) (pool.Record, erro
 		return rec, nil
 	}
 	return rec, pool.WriteRecord(m.poolDir(), rec)
+}
+
+// survivorForms tells that the one who forms a pool anew is a survivor that went on alone.
+func survivorForms(p settings.Progress) bool {
+	return p.Forming && p.Before != nil && p.Before.Mode != settings.Standalone && p.Before.Mode != ""
 }
 
 func asJSON(v any) string { b, _ := json.Marshal(v); return string(b) }
@@ -164,6 +170,7 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 	e.pool, err = pool.Open(pool.Config{
 		Dir: m.poolDir(), Record: rec, Port: m.port, Dialer: m.dialer, Machine: machine{e.db},
 		Serve: e.serve, Canary: e.canary, Event: e.poolEvent, Fit: e.fit, Version: m.cfg.Version, Log: m.log,
+		Maintenance: e.settings.Deactivated,
 	})
 	if err != nil {
 		return errors.Join(err, e.closeKeeper(), e.db.Close())
@@ -273,7 +280,7 @@ func (l *linkCheck) up(local netip.Addr) error {
 // replicate queues an event for the history of both Managers; without a Primary here, or when too
 // many come at once, the journal alone keeps it.
 func (e *engine) replicate(ev journal.Event) {
-	if e.duty.Load() == nil {
+	if e.duty.Load() == nil && ev.To != pool.Primary.String() {
 		return
 	}
 	select {
@@ -289,10 +296,7 @@ func (e *engine) replicateEvents(ctx context.Context) {
 			return
 		case ev := <-e.events:
 			c, cancel := context.WithTimeout(ctx, 2*time.Second)
-			details := ""
-			if len(ev.Details) > 0 {
-				details = asJSON(ev.Details)
-			}
+			details := eventDetails(ev)
 			_, err := e.proposer.propose(c, database.EventAppend{Event: database.Event{
 				TimeMS: ev.TimeMS, Node: ev.Node, Severity: string(ev.Severity), Category: ev.Category,
 				Code: ev.Code, Message: ev.Message, Cause: ev.Cause, Details: details,
@@ -303,6 +307,24 @@ func (e *engine) replicateEvents(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// eventDetails are the details of an event as JSON, with the change of status that it tells of.
+func eventDetails(ev journal.Event) string {
+	d := make(map[string]any, len(ev.Details)+3)
+	for k, v := range ev.Details {
+		d[k] = v
+	}
+	if ev.From != "" || ev.To != "" {
+		d["from"], d["to"] = ev.From, ev.To
+	}
+	if ev.Term != 0 {
+		d["term"] = ev.Term
+	}
+	if len(d) == 0 {
+		return ""
+	}
+	return asJSON(d)
 }
 
 // poolEvent takes what the pool reports.

@@ -69,23 +69,65 @@ func (e *engine) form(ctx context.Context) {
 			cancel(timedOut)
 		}
 	})
-	err := e.tryForm(ctx, a)
+	effective, err := e.resume(ctx, a)
+	if err == nil && !effective {
+		err = e.tryForm(ctx, a)
+	}
 	close(done)
 	cancel(nil)
 	wg.Wait()
 	switch {
 	case err == nil:
 		m.formed()
-	case errors.Is(err, errCancelled):
+	case errors.Is(context.Cause(ctx), errCancelled):
+		e.giveUpForming()
 		m.fallBack("cancelled", errCancelled.Error())
 	case e.ctx.Err() != nil:
 		// The process is ending; the next one goes on with the time that is left.
 	default:
+		e.giveUpForming()
 		_, problem := a.view()
 		if problem == "" {
 			problem = err.Error()
 		}
 		m.fallBack("timeout", problem)
+	}
+}
+
+// resume waits until this Manager's own pool of one works, and settles what an interrupted try left.
+func (e *engine) resume(ctx context.Context, a *attempt) (bool, error) {
+	for {
+		effective, err := e.pool.Resume(ctx)
+		if err == nil || ctx.Err() != nil {
+			return effective, err
+		}
+		a.fail(err)
+		t := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return false, context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
+
+// giveUpForming makes sure that the next engine is a pool of one again, as a survivor of the one
+// before if it was that.
+func (e *engine) giveUpForming() {
+	phase := e.pool.Record().Phase
+	var as pool.Phase
+	switch {
+	case e.survivor:
+		as = pool.PhaseForced
+	case phase == pool.PhaseForming: // not undone: this node has lost the lead meanwhile
+		as = pool.PhaseSingle
+	}
+	if as == "" || as == phase {
+		return
+	}
+	if err := e.m.askIsolate(as); err != nil {
+		e.m.log.Error("cannot note that the forming is given up", "error", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -58,7 +59,7 @@ func (m *Manager) onJoin(_ context.Context, q pool.JoinRequest) (any, error) {
 		return nil, transport.Refuse("not_on_hold", "this Manager is %s: set it to Backup first", s.Mode)
 	case q.As != pool.Backup:
 		return nil, transport.Refuse("wrong_role", "this Manager is set to Backup and cannot join as %v", q.As)
-	case e == nil:
+	case e == nil || e.settings.Mode != settings.Backup:
 		return nil, transport.Refuse("busy", "this Manager is restarting; try again")
 	case e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective:
 		return nil, transport.Refuse("belongs_to_pool", "this Manager already belongs to pool %s; leave that pool first", short(e.pool.Record().Pool))
@@ -79,18 +80,16 @@ func short(s string) string { return s[:min(12, len(s))] }
 
 // onPlan makes this node a member that is filled by the Master.
 func (m *Manager) onPlan(_ context.Context, p pool.Plan) (any, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case m.engine == nil:
-		return nil, transport.Refuse("busy", "this Manager is restarting; try again")
-	case m.held == nil || m.held.req.Incarnation != p.Record.Incarnation:
-		return nil, transport.Refuse("no_join", "this Manager was not asked to join that attempt first")
-	case exists(m.poolDir()):
+	id, err := m.takeHeld(p)
+	if err != nil {
+		return nil, err
+	}
+	// Nobody else is here: what was held is taken. No lock is held while the disk is waited for.
+	if exists(m.poolDir()) {
 		return nil, transport.Refuse("busy", "this Manager is still leaving an earlier attempt; try again")
 	}
 	rec := p.Record
-	rec.Self = m.held.id
+	rec.Self = id
 	if err := arbiter.ApproveMembers(m.trust, rec); err != nil {
 		return nil, err
 	}
@@ -101,11 +100,28 @@ func (m *Manager) onPlan(_ context.Context, p pool.Plan) (any, error) {
 		return nil, err
 	}
 	if err := pool.Join(m.poolDir(), rec); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(m.poolDir()))
 	}
-	m.held = nil
 	m.requestRestart("joining pool " + short(rec.Pool))
 	return struct{}{}, nil
+}
+
+// takeHeld ends the waiting for the plan that belongs to the join agreed to.
+func (m *Manager) takeHeld(p pool.Plan) (pool.MemberID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.engine == nil || m.engine.pool != nil || m.engine.settings.Mode != settings.Backup:
+		return "", transport.Refuse("busy", "this Manager is restarting; try again")
+	case m.held == nil || m.held.req.Incarnation != p.Record.Incarnation:
+		return "", transport.Refuse("no_join", "this Manager was not asked to join that attempt first")
+	}
+	id := m.held.id
+	m.held = nil
+	// From here on the Master's time counts: a Backup that was set much earlier must not fall
+	// back while its Master is at work.
+	m.progress.Remaining = max(m.progress.Remaining, p.Remaining)
+	return id, nil
 }
 
 // onAbandon returns to On hold when the Master gives an attempt up.
@@ -113,12 +129,12 @@ func (m *Manager) onAbandon(_ context.Context, t pool.Attempt) (any, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held = nil
-	if e := m.engine; e != nil && e.pool != nil {
+	if e := m.engine; e != nil && e.pool != nil && m.progress.Forming {
 		rec := e.pool.Record()
 		if rec.Pool != t.Pool || rec.Incarnation != t.Incarnation || m.settings.Mode != settings.Backup {
 			return nil, transport.Refuse("unknown_pool", "this Manager is not in that attempt")
 		}
-		if rec.Phase == pool.PhaseEffective {
+		if rec.Phase == pool.PhaseEffective || e.pool.Votes() {
 			return nil, transport.Refuse("effective", "the pool is effective: leave it in order")
 		}
 		m.dropMember()
@@ -159,6 +175,14 @@ func (e *engine) startHold(prog settings.Progress) {
 func (e *engine) awaitEffective(ctx context.Context) {
 	effective := func() bool { return e.pool.Record().Phase == pool.PhaseEffective }
 	e.m.countDown(ctx, effective)
+	for ctx.Err() == nil && e.pool.Votes() && !effective() {
+		changed := e.pool.Changed()
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 	case effective():
@@ -203,7 +227,7 @@ func (m *Manager) countDown(ctx context.Context, done func() bool) {
 		if over {
 			return
 		}
-		if time.Since(kept) > 2*time.Second {
+		if time.Since(kept) > min(2*time.Second, max(step, prog.Remaining/10)) {
 			kept = time.Now()
 			if err := settings.SaveProgress(m.cfg.Dir, prog); err != nil {
 				m.log.Warn("cannot keep the time left", "error", err)
@@ -218,9 +242,9 @@ func (m *Manager) formed() {
 	m.progress = settings.Progress{}
 	m.mu.Unlock()
 	if err := settings.SaveProgress(m.cfg.Dir, settings.Progress{}); err != nil {
+		// The next start finds the pool effective and comes here again.
 		m.log.Warn("cannot note that the pool is formed", "error", err)
-	}
-	if err := os.RemoveAll(m.asideDir()); err != nil {
+	} else if err := os.RemoveAll(m.asideDir()); err != nil {
 		m.log.Warn("cannot remove the data kept aside", "error", err)
 	}
 	m.event(journal.Info, "pool", "formed", "the pool is formed", nil)
@@ -237,13 +261,15 @@ func (m *Manager) fallBack(code, why string) {
 	} else {
 		s.Name, s.Listen, s.Local = tried.Name, tried.Listen, tried.Local
 	}
-	s.Mode = settings.Standalone
+	if !survivorForms(prog) {
+		s.Mode = settings.Standalone
+	}
 	m.settings, m.progress, m.held = s, next, nil
 	m.mu.Unlock()
 	if err := errors.Join(settings.Save(m.cfg.Dir, s), settings.SaveProgress(m.cfg.Dir, next)); err != nil {
 		m.log.Error("cannot store the fall-back; it holds until the next start only", "error", err)
 	}
-	m.event(journal.Warning, "pool", "fall_back", "back to Standalone: "+why, map[string]any{"code": code})
+	m.event(journal.Warning, "pool", "fall_back", "back to "+string(s.Mode)+": "+why, map[string]any{"code": code})
 	m.requestRestart("fall back: " + why)
 }
 
@@ -258,7 +284,15 @@ func (m *Manager) settleFolders() error {
 	parts := []string{"pool", "database"}
 	switch {
 	case s.Mode == settings.Backup && prog.Forming:
-		if dropped {
+		rec, err := pool.ReadRecord(m.poolDir())
+		if err == nil && rec.Phase == pool.PhaseEffective {
+			return nil // formed, and only the note of it is missing
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			dropped = true // killed while it joined
+		}
+		if dropped && exists(m.asideDir()) { // else what stands there is this node's own
+
 			for _, p := range parts {
 				if err := os.RemoveAll(filepath.Join(m.cfg.Dir, p)); err != nil {
 					return fmt.Errorf("remove an unfinished attempt: %w", err)

@@ -65,21 +65,52 @@ type Manager struct {
 	attempt  *attempt    // the forming under way on a Master
 	held     *heldJoin   // what a Backup on hold has agreed to
 	dropped  bool        // the next engine starts without what an unfinished attempt left
-	restarts int
+	trouble  error       // why no engine runs
 }
 
 // Run serves until ctx ends. It returns nil then, or what kept it from starting.
 func Run(ctx context.Context, cfg Config) error {
+	arbiter.RaisePriority(cfg.Log)
 	m, err := start(cfg)
 	if err != nil {
 		return err
 	}
 	defer m.stop()
-	for {
+	for first := true; ; first = false {
 		again, err := m.runEngine(ctx)
-		if err != nil || !again {
+		switch {
+		case err != nil && first:
 			return err
+		case err != nil:
+			m.suffer(ctx, err)
+		case !again:
+			return nil
 		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// suffer waits a moment after an engine that could not be opened: a process that has served once
+// does not end by itself, because the cause, such as a full disk, may pass.
+func (m *Manager) suffer(ctx context.Context, err error) {
+	m.mu.Lock()
+	before := m.trouble
+	m.trouble = err
+	if m.settings.Mode == settings.Backup && m.progress.Forming {
+		m.dropped = true // back to On hold
+	}
+	m.mu.Unlock()
+	if before == nil || before.Error() != err.Error() {
+		m.event(journal.Error, "node", "not_running", "this Manager cannot start into its mode: "+err.Error(), nil)
+		m.log.Error("cannot start into the mode of the settings; trying again", "error", err)
+	}
+	t := time.NewTimer(2 * time.Second)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 
@@ -103,6 +134,10 @@ func start(cfg Config) (*Manager, error) {
 	}
 	if m.progress, err = settings.LoadProgress(cfg.Dir); err != nil {
 		return nil, err
+	}
+	if m.settings.Mode == settings.Standalone && m.progress.Forming {
+		// The process ended between the two files: the mode is what counts.
+		m.progress = settings.Progress{FallBack: m.progress.FallBack, Tried: m.progress.Tried}
 	}
 	if m.trust, err = trust.Open(cfg.Dir); err != nil {
 		return nil, err
@@ -165,7 +200,7 @@ func (m *Manager) runEngine(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	m.mu.Lock()
-	m.engine = e
+	m.engine, m.trouble = e, nil
 	m.mu.Unlock()
 	again := false
 	select {
@@ -178,7 +213,6 @@ func (m *Manager) runEngine(ctx context.Context) (bool, error) {
 	}
 	m.mu.Lock()
 	m.engine = nil
-	m.restarts++
 	m.mu.Unlock()
 	if err := e.close(); err != nil {
 		m.log.Warn("closing", "error", err)

@@ -66,8 +66,14 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 	if e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective && next.Mode != old.Mode {
 		return control.Done{}, refuse("in_pool", "leave it first with \"manager redundancy leave\"", "this Manager belongs to a running pool as %s", old.Mode)
 	}
-	if next.Mode == settings.Standalone || e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective {
+	if e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective {
+		if err := sameForPool(old, next); err != nil {
+			return control.Done{}, err
+		}
 		return m.store(next, prog, "settings changed")
+	}
+	if next.Mode == settings.Standalone {
+		return m.store(next, settings.Progress{}, "settings changed")
 	}
 	if err := m.checkBeforeSet(ctx, next, form); err != nil {
 		return control.Done{}, err
@@ -90,12 +96,91 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 		if err := m.pairBoth(ctx, next, form); err != nil {
 			return control.Done{}, err
 		}
+		if err := m.askMembers(ctx, e, next); err != nil {
+			return control.Done{}, err
+		}
 	}
 	prog = settings.Progress{Forming: true, Attempt: pool.NewID(), Remaining: m.cfg.ConfigurationTimeout, Before: &old}
 	d, err := m.store(next, prog, "set to "+string(next.Mode))
 	d.Message = fmt.Sprintf("stored; restarting as %s; if the pool is not effective by %s this Manager falls back to Standalone", next.Mode,
 		time.Now().Add(m.cfg.ConfigurationTimeout).Format("15:04:05"))
 	return d, err
+}
+
+// sameForPool refuses what all members of a running pool must have the same.
+func sameForPool(old, next settings.Settings) error {
+	out := &control.Error{Code: "in_pool", Message: "this Manager belongs to a running pool", Fix: "leave the pool, change it, and form the pool again"}
+	check := func(field string, same bool) {
+		if !same {
+			out.Fields = append(out.Fields, control.FieldError{Field: field, Code: "in_pool", Message: "it is the pool's and cannot be changed on one member", Fix: "leave it as it is"})
+		}
+	}
+	check("vip", old.VIP == next.VIP)
+	check("local.address", old.Local.AddrPort() == next.Local.AddrPort())
+	check("local.second", old.Local.SecondAddrPort() == next.Local.SecondAddrPort())
+	check("peer.address", old.Peer.AddrPort() == next.Peer.AddrPort())
+	check("peer.second", old.Peer.SecondAddrPort() == next.Peer.SecondAddrPort())
+	check("arbiter.address", old.Arbiter.AddrPort() == next.Arbiter.AddrPort())
+	check("arbiter.second", old.Arbiter.SecondAddrPort() == next.Arbiter.SecondAddrPort())
+	check("active", old.Active == next.Active)
+	check("timing", poolTiming(old) == poolTiming(next))
+	if len(out.Fields) > 0 {
+		return out
+	}
+	return nil
+}
+
+// askMembers asks both members whether they would join with these settings, so that a difference
+// is told at once and beside its field; nothing begins yet.
+func (m *Manager) askMembers(ctx context.Context, e *engine, s settings.Settings) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	rec := e.pool.Record()
+	q := pool.JoinRequest{Pool: rec.Pool, Incarnation: pool.NewID(), Master: localAddr(s), VIP: s.VIP.String(), Version: m.cfg.Version, Remaining: time.Minute}
+	out := &control.Error{Code: "invalid", Message: "the pool cannot be formed with these settings"}
+	for _, o := range []struct {
+		role  pool.Role
+		at    settings.Member
+		field string
+	}{{pool.Backup, s.Peer, "peer.address"}, {pool.Arbiter, s.Arbiter, "arbiter.address"}} {
+		peer, err := m.approved(o.role)
+		if err != nil {
+			return err
+		}
+		text, _ := peer.Fingerprint.MarshalText()
+		q.As, q.Address = o.role, o.at.AddrPort()
+		err = m.askMember(ctx, string(text), q)
+		var no *transport.Refusal
+		switch {
+		case errors.As(err, &no):
+			out.Fields = append(out.Fields, control.FieldError{Field: o.field, Code: no.Code, Message: fmt.Sprintf("the %v at %v refuses: %s", o.role, q.Address, no.Text), Fix: "correct it on that side or here, then set again"})
+		case err != nil:
+			out.Fields = append(out.Fields, control.FieldError{Field: o.field, Code: "unreachable", Message: fmt.Sprintf("the %v at %v: %v", o.role, q.Address, err), Fix: "check address and port, and that it runs"})
+		}
+	}
+	if len(out.Fields) > 0 {
+		return out
+	}
+	return nil
+}
+
+// askMember asks one member, again while it is restarting, and takes the question back.
+func (m *Manager) askMember(ctx context.Context, fp string, q pool.JoinRequest) error {
+	for {
+		err := m.call(ctx, q.Address, fp, pool.MethodJoin, q, nil)
+		if err == nil {
+			return m.call(ctx, q.Address, fp, pool.MethodAbandon, pool.Attempt{Pool: q.Pool, Incarnation: q.Incarnation, Why: "only asked"}, nil)
+		}
+		var no *transport.Refusal
+		if !errors.As(err, &no) || no.Code != "busy" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // store writes settings and progress, in the order that a crash between them survives, and asks
@@ -131,7 +216,7 @@ func fieldErrors(err error) error {
 // pairBoth proves this Master to Backup and Arbiter with the tokens given; without a token the
 // member must be trusted already.
 func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form control.Form) error {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, p := range []struct {
 		role  pool.Role
@@ -151,6 +236,13 @@ func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form contro
 			return fieldError(p.field, "invalid", err.Error(), "copy the token again")
 		}
 		ans, err := arbiter.Pair(ctx, m.trust, m.dialer, p.at.AddrPort(), token, pool.Master, nodeName(s, m.trust))
+		if known, ok := m.trust.Lookup(token.Fingerprint); err != nil && ok && known.Role == p.role.String() && isRefusal(err) {
+			// The token served in an earlier try, and what it was for still holds.
+			if err := m.trust.Approve(token.Fingerprint, known.Role, known.Name); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return fieldError(p.field, "pairing", fmt.Sprintf("pairing with the %v at %v: %v", p.role, p.at.AddrPort(), err),
 				"check address and port, that it runs, and that the token is its newest one")
@@ -162,6 +254,8 @@ func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form contro
 	}
 	return nil
 }
+
+func isRefusal(err error) bool { return errors.As(err, new(*transport.Refusal)) }
 
 func fieldError(field, code, message, fix string) error {
 	return &control.Error{Code: "invalid", Message: "the settings cannot be used", Fields: []control.FieldError{{Field: field, Code: code, Message: message, Fix: fix}}}
@@ -181,9 +275,12 @@ func (f faces) Cancel(ctx context.Context) (control.Done, error) {
 	m.mu.Lock()
 	a := m.attempt
 	m.mu.Unlock()
-	if s.Mode == settings.Master && a != nil {
+	switch {
+	case s.Mode == settings.Master && a != nil:
 		a.cancel(errCancelled)
-	} else {
+	case e.pool != nil && e.pool.Votes():
+		return control.Done{}, refuse("voting", "wait a moment, then leave the pool instead", "the pool is just becoming effective")
+	default:
 		m.fallBack("cancelled", "cancelled by the operator")
 	}
 	return control.Done{Message: "cancelled; returning to Standalone with the data of before"}, nil
@@ -211,6 +308,7 @@ func (f faces) Leave(ctx context.Context, yes bool) (control.Done, error) {
 		if err := e.pool.Dissolve(ctx); err != nil {
 			return control.Done{}, err
 		}
+		untold := ""
 		for _, o := range st.Record.Members {
 			if o.ID == st.Record.Self {
 				continue
@@ -218,13 +316,19 @@ func (f faces) Leave(ctx context.Context, yes bool) (control.Done, error) {
 			err := m.call(ctx, o.Address, o.Fingerprint, pool.MethodDismiss, pool.Attempt{Pool: st.Record.Pool, Why: m.name() + " left"}, nil)
 			if err != nil {
 				m.event(journal.Warning, "pool", "dismiss_failed", o.Name+" could not be told: "+err.Error(), nil)
+				how := "run \"manager redundancy leave\" there"
+				if o.Role == pool.Arbiter {
+					how = "stop it and run \"arbiter reset\" there"
+				}
+				untold += fmt.Sprintf("; %s at %v could not be told: once it is back, %s", o.Name, o.Address, how)
 			}
 		}
-		s := standaloneOf(e.settings)
-		return m.store(s, settings.Progress{}, "the pool was left")
+		d, err := m.store(standaloneOf(e.settings), settings.Progress{}, "the pool was left")
+		d.Message = "left; Standalone with all data" + untold
+		return d, err
 	}
 	for _, o := range st.Members {
-		if o.Status == pool.Primary {
+		if o.Status == pool.Primary && o.ID != st.Record.Self {
 			return control.Done{}, refuse("not_primary", "leave on "+o.Name+", which takes the others out in order", "%s at %v is Primary", o.Name, o.Address)
 		}
 	}
@@ -232,19 +336,23 @@ func (f faces) Leave(ctx context.Context, yes bool) (control.Done, error) {
 }
 
 func standaloneOf(s settings.Settings) settings.Settings {
-	s.Mode, s.Active = settings.Standalone, false
+	s.Mode, s.Active, s.Deactivated = settings.Standalone, false, false
 	return s
 }
 
 // becomeStandalone keeps this node's copy of the data as a pool of one. The next start of the
 // engine does it, with the store closed.
 func (m *Manager) becomeStandalone(e *engine, code, why string) error {
-	rec := e.pool.Record()
-	if err := os.WriteFile(filepath.Join(m.cfg.Dir, isolateFile), []byte(rec.Pool), 0o600); err != nil {
+	if err := m.askIsolate(pool.PhaseSingle); err != nil {
 		return err
 	}
 	_, err := m.store(standaloneOf(e.settings), settings.Progress{FallBack: &settings.FallBack{Code: code, Text: why, TimeMS: time.Now().UnixMilli()}}, why)
 	return err
+}
+
+// askIsolate makes the next engine go on alone with what this node has, in that phase.
+func (m *Manager) askIsolate(as pool.Phase) error {
+	return os.WriteFile(filepath.Join(m.cfg.Dir, isolateFile), []byte(as), 0o600)
 }
 
 // isolateFile says, until it is done, that this node goes on alone with what it has.
@@ -289,7 +397,7 @@ func (f faces) Recover(ctx context.Context, yes bool) (control.Done, error) {
 			m.event(journal.Warning, "pool", "resign_failed", "the Arbiter did not resign from the old pool: "+err.Error(), nil)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(m.cfg.Dir, isolateFile), []byte(pool.PhaseForced), 0o600); err != nil {
+	if err := m.askIsolate(pool.PhaseForced); err != nil {
 		return control.Done{}, err
 	}
 	m.event(journal.Warning, "pool", "forced", "this Manager goes on alone. "+loss, nil)
@@ -313,6 +421,12 @@ func (m *Manager) isolateIfAsked(ctx context.Context) error {
 	}
 	if string(b) == string(pool.PhaseForced) {
 		rec.Phase = pool.PhaseForced
+		s, _, _ := m.snapshot()
+		for i := range rec.Members { // a forming that was given up has made it nobody's role
+			if rec.Members[i].ID == rec.Self && rec.Members[i].Role == pool.Standalone {
+				rec.Members[i].Role = map[settings.Mode]pool.Role{settings.Master: pool.Master, settings.Backup: pool.Backup}[s.Mode]
+			}
+		}
 	} else {
 		rec.Phase, rec.VIP = pool.PhaseSingle, ""
 		for i := range rec.Members {
@@ -379,7 +493,7 @@ func (f faces) Token(ctx context.Context) (string, error) {
 		if s.Mode != settings.Backup || !prog.Forming {
 			return "", refuse("not_on_hold", "run \"manager redundancy set --mode backup ...\" first", "this Manager is not on hold but %s", s.Mode)
 		}
-		if e != nil {
+		if e != nil && e.settings.Mode == settings.Backup {
 			break
 		}
 		if time.Now().After(end) {

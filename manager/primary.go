@@ -116,7 +116,8 @@ func (e *engine) release(d *duty) {
 
 // acquire takes the virtual IP, if this node has one to take. The channel closes when it is lost.
 func (e *engine) acquire(ctx context.Context, d *duty, r pool.Reign) (<-chan struct{}, error) {
-	if e.keeper == nil || e.pool.Record().Phase != pool.PhaseEffective {
+	phase := e.pool.Record().Phase
+	if e.keeper == nil || phase != pool.PhaseEffective && phase != pool.PhaseForced && !e.survivor {
 		return nil, nil
 	}
 	right := vip.Right{

@@ -47,6 +47,12 @@ func (s source) Redundancy() web.Redundancy {
 	if prog.Forming {
 		r.Deadline = &web.Deadline{RemainingMS: max(0, prog.Remaining.Milliseconds()), Text: m.waitingText(set, prog)}
 	}
+	m.mu.Lock()
+	trouble := m.trouble
+	m.mu.Unlock()
+	if trouble != nil {
+		r.Reasons = append(r.Reasons, web.Reason{Code: "not_running", Text: "this Manager cannot start into its mode, and tries again: " + trouble.Error()})
+	}
 	if e == nil {
 		r.Reasons = append(r.Reasons, web.Reason{Code: "restarting", Text: "this Manager is restarting into another mode"})
 		return r
