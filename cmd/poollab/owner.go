@@ -71,7 +71,7 @@ func (c *cli) own(ctx context.Context, do job, units int, rate float64, o option
 	if err != nil {
 		return 1, err
 	}
-	p := trial.New(l, trial.Config{Bin: bin, VIP: lab.VirtualAddr, Active: o.Active, FaultyDisks: o.FaultyDisks,
+	p := trial.New(l, trial.Config{Bin: bin, VIP: lab.VirtualAddr, Active: o.Active, FaultyDisks: o.FaultyDisks, SecondPath: o.SecondPath,
 		Patience: 2 * time.Minute, Say: say})
 	code := 1
 	g, gctx := errgroup.WithContext(ctx)

@@ -26,6 +26,7 @@ type Config struct {
 	VIP         netip.Prefix
 	Active      bool          // the Master takes Primary back by itself
 	FaultyDisks bool          // the Managers' data stand on lab disks
+	SecondPath  bool          // the lab has eth1 too: members also hear one another there
 	Patience    time.Duration // for the pool to form or to become Protected again
 	Say         func(format string, args ...any)
 }
@@ -166,9 +167,13 @@ func (p *Pool) Form(ctx context.Context) error {
 		hosts[name] = h.Addr()
 	}
 	p.cfg.Say("backup: manager redundancy set --mode backup")
-	_, err := p.command(ctx, "backup", "redundancy", "set", "--mode", "backup", "--local", hosts["backup"].String(),
-		"--peer", hosts["master"].String(), "--vip", p.cfg.VIP.String(), "--interface", "eth0", "--yes")
+	args := []string{"redundancy", "set", "--mode", "backup", "--local", hosts["backup"].String(),
+		"--peer", hosts["master"].String(), "--vip", p.cfg.VIP.String(), "--interface", "eth0", "--yes"}
+	second, err := p.second("--local-second", "backup", "--peer-second", "master")
 	if err != nil {
+		return err
+	}
+	if _, err := p.command(ctx, "backup", append(args, second...)...); err != nil {
 		return fmt.Errorf("set up the Backup: %w", err)
 	}
 	backupToken, err := p.token(ctx, "backup", "redundancy", "token")
@@ -180,16 +185,41 @@ func (p *Pool) Form(ctx context.Context) error {
 		return err
 	}
 	p.cfg.Say("master: manager redundancy set --mode master")
-	args := []string{"redundancy", "set", "--mode", "master", "--local", hosts["master"].String(),
+	args = []string{"redundancy", "set", "--mode", "master", "--local", hosts["master"].String(),
 		"--peer", hosts["backup"].String(), "--arbiter", hosts["arbiter"].String(), "--vip", p.cfg.VIP.String(),
 		"--interface", "eth0", "--pairing", backupToken, "--arbiter-pairing", arbiterToken, "--yes"}
 	if p.cfg.Active {
 		args = append(args, "--active")
 	}
-	if _, err := p.command(ctx, "master", args...); err != nil {
+	second, err = p.second("--local-second", "master", "--peer-second", "backup", "--arbiter-second", "arbiter")
+	if err != nil {
+		return err
+	}
+	if _, err := p.command(ctx, "master", append(args, second...)...); err != nil {
 		return fmt.Errorf("set up the Master: %w", err)
 	}
 	return p.WaitProtected(ctx)
+}
+
+// second turns pairs of a flag and a host into flags with the hosts' addresses on the second
+// path; into nothing where there is none.
+func (p *Pool) second(pairs ...string) ([]string, error) {
+	if !p.cfg.SecondPath {
+		return nil, nil
+	}
+	var args []string
+	for i := 0; i < len(pairs); i += 2 {
+		h, err := p.lab.Host(pairs[i+1])
+		if err != nil {
+			return nil, err
+		}
+		link, err := h.Link(1)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, pairs[i], link.Addr().Addr().String())
+	}
+	return args, nil
 }
 
 // token asks until the program has one: a Backup has none before it is On hold.

@@ -125,6 +125,7 @@ func figures(rounds []Round) []Figure {
 		{"all units back", func(r Round) float64 { return r.AllUnitsMS }},
 		{"old host's last answer", func(r Round) float64 { return r.OldAnswerMS }},
 		{"two hosts answer", func(r Round) float64 { return r.BothMS }},
+		{"two kernels have the VIP", func(r Round) float64 { return r.BothBoundMS }},
 		{"Protected after repair", func(r Round) float64 { return r.ProtectedMS }},
 	}
 	var all []Figure
