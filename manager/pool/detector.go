@@ -134,14 +134,16 @@ func (p *Pool) peerBack(id MemberID) {
 // detect is a Manager's loop: when its leader looks dead and the third member agrees, it stands
 // for election at once instead of waiting for the library's timers.
 func (p *Pool) detect(ctx context.Context) {
-	var quiet Instant // no further candidacy before
+	var quiet Instant // no further candidacy against of in term before
+	var of MemberID
+	var in uint64
 	for {
 		wake := p.woken()
 		leader, term := p.leader()
-		if leader != "" && leader != p.self && Now() >= quiet && p.electable() == nil {
+		if leader != "" && leader != p.self && (Now() >= quiet || leader != of || term != in) && p.electable() == nil {
 			if why, silence := p.suspectPeer(leader, term); why != trusted {
 				if p.takeOver(ctx, leader, term, why, silence) {
-					quiet = Now().Add(p.timing.managerElection())
+					quiet, of, in = Now().Add(p.timing.managerElection()), leader, term
 				}
 			}
 		}

@@ -78,11 +78,13 @@ func (p *Pool) leaveDeadPath() {
 	}
 	due := cut && Since(p.cutOff) > p.timing.Detect()
 	p.mu.Unlock()
-	if !due || !p.seldom("first_path", 5*time.Second) {
+	if !due || !p.seldom("first_path", 2*p.timing.Detect()) {
 		return
 	}
 	const why = "both other members hear each other on the first path and not this Manager: its network there is dead"
-	p.event(Event{Code: "first_path_dead", Severity: "error", Cause: why})
+	if p.seldom("first_path_dead", time.Minute) {
+		p.event(Event{Code: "first_path_dead", Severity: "error", Cause: why})
+	}
 	p.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
 		defer cancel()

@@ -90,6 +90,10 @@ func (n *network) end(name string) {
 	delete(n.reigns, name)
 }
 
+func newNetwork() *network {
+	return &network{cut: map[[2]string]bool{}, reigns: map[string]Reign{}, terms: map[uint64]string{}}
+}
+
 func (n *network) blocked(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -336,11 +340,13 @@ type options struct {
 	second bool // a second path, whose relays go by the names "m2", "b2", "a2"
 	tune   func(*raft.Config)
 	timing func(*Timing)
+
+	masterDisk func(kind string) error
 }
 
 func newTrioWith(t *testing.T, o options) *trio {
 	t.Helper()
-	net := &network{cut: map[[2]string]bool{}, reigns: map[string]Reign{}, terms: map[uint64]string{}}
+	net := newNetwork()
 	stop := make(chan struct{})
 	var sampling sync.WaitGroup
 	tr := &trio{t: t, net: net, m: newNode(t, net, "m"), b: newNode(t, net, "b"), a: newNode(t, net, "a")}
@@ -350,6 +356,7 @@ func newTrioWith(t *testing.T, o options) *trio {
 			o.timing(&n.timing)
 		}
 	}
+	tr.m.disk = o.masterDisk
 	t.Cleanup(func() {
 		close(stop)
 		sampling.Wait()

@@ -178,12 +178,16 @@ func (p *Pool) runLink(ctx context.Context, id MemberID, c *linkConn) error {
 		kick := p.beatKick()
 		b := p.beat(seq)
 		p.mu.Lock()
-		last := max(p.peers[id].heard[c.path], began)
+		pr := p.peers[id]
+		last, silence := max(pr.heard[c.path], began), limit
+		if pr.out[1-c.path] != nil && Since(pr.heard[1-c.path]) < p.timing.Detect()/2 {
+			silence = p.timing.Detect() // the other path lives: Raft moves there before it loses its leader
+		}
 		c.sent[seq] = Now()
 		delete(c.sent, seq-256)
 		p.mu.Unlock()
-		if Since(last) > limit {
-			return fmt.Errorf("silent for %v", limit)
+		if Since(last) > silence {
+			return fmt.Errorf("silent for %v", silence)
 		}
 		if err := c.send(linkMessage{Beat: &b}, limit); err != nil {
 			return err

@@ -87,6 +87,7 @@ type report struct {
 	CommitUS    int64                 `json:"c,omitempty"` // smoothed time of a write to its disk
 	Version     string                `json:"ver,omitempty"`
 	Name        string                `json:"nm,omitempty"`
+	Unfit       string                `json:"u,omitempty"`  // why it could not serve although its disk is well
 	Starting    bool                  `json:"st,omitempty"` // has just started and votes for nobody yet
 }
 

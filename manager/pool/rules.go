@@ -75,13 +75,8 @@ func (p *Pool) electable() error {
 	if err := p.watch.sick(); err != nil {
 		return err
 	}
-	if err := p.remembers(); err != nil {
+	if err := p.fit(); err != nil {
 		return err
-	}
-	if p.cfg.Fit != nil {
-		if err := p.cfg.Fit(); err != nil {
-			return err
-		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,6 +87,17 @@ func (p *Pool) electable() error {
 		return errors.New(p.sickness)
 	case p.handing:
 		return errors.New("this Manager is handing Primary over")
+	}
+	return nil
+}
+
+// fit returns why this Manager could not serve although its disk is well, or nil.
+func (p *Pool) fit() error {
+	if err := p.remembers(); err != nil {
+		return err
+	}
+	if p.cfg.Fit != nil {
+		return p.cfg.Fit()
 	}
 	return nil
 }

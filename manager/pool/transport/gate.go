@@ -59,15 +59,17 @@ type Gate struct {
 	good     time.Time
 	goodRun  int
 	openedAt time.Time
-	backOff  time.Duration
-	down     bool // the other Manager's process is known to be dead
-	away     bool // no other Manager at all: a pool that is being left
+	backOff  time.Duration // this opening lasts at least that long
+	slowAt   time.Time     // when the other Manager was last found alive but slow
+	slowFor  time.Duration // and the back-off then
+	down     bool          // the other Manager's process is known to be dead
+	away     bool          // no other Manager at all: a pool that is being left
 	wake     chan struct{}
 }
 
 // NewGate returns a shut Gate.
 func NewGate(cfg GateConfig) *Gate {
-	return &Gate{cfg: cfg, wake: make(chan struct{}), backOff: cfg.BackOff}
+	return &Gate{cfg: cfg, wake: make(chan struct{})}
 }
 
 // Begin starts a term in which this node leads; lastIndex is the last index of its own log,
@@ -106,7 +108,7 @@ func (g *Gate) PeerDown() { g.set(func() { g.down, g.goodRun = true, 0 }) }
 
 // PeerUp clears PeerDown. Only a new connection from the peer's process may report it: a late
 // answer of the dead process must not.
-func (g *Gate) PeerUp() { g.set(func() { g.down = false }) }
+func (g *Gate) PeerUp() { g.set(func() { g.down, g.goodRun = false, 0 }) }
 
 // NoPeer says that there is no other Manager to wait for (away true), or that there is again.
 func (g *Gate) NoPeer(away bool) { g.set(func() { g.away = away }) }
@@ -135,7 +137,9 @@ func (g *Gate) Ack(term, index uint64) {
 		moved = index > g.match
 		g.match = max(g.match, index)
 		g.last = max(g.last, index)
-		if g.match >= g.sent && g.match >= g.last {
+		if g.down {
+			g.goodRun = 0 // a late answer of the process that died
+		} else if g.match >= g.sent && g.match >= g.last {
 			g.goodRun++
 		} else if g.state == GateOpen && g.match+uint64(g.cfg.Settle) < g.sent {
 			g.goodRun = 0
@@ -222,10 +226,15 @@ func (g *Gate) mayOpenLocked(heldSince time.Time) bool {
 
 func (g *Gate) openLocked() {
 	g.state, g.goodRun = GateOpen, 0
-	if !g.down && time.Since(g.good) <= g.cfg.Silence && !g.openedAt.IsZero() && time.Since(g.openedAt) < 10*g.backOff {
-		g.backOff = min(2*g.backOff, time.Minute) // alive but slow, again: do not flap
-	} else {
-		g.backOff = g.cfg.BackOff
+	switch slow := !g.down && !g.away && time.Since(g.good) <= g.cfg.Silence; {
+	case !slow:
+		g.backOff = 0 // who was away and is back has no reason to wait
+	case !g.slowAt.IsZero() && time.Since(g.slowAt) < 10*g.slowFor:
+		g.slowFor = min(2*g.slowFor, time.Minute) // alive but slow, again: do not flap
+		g.backOff, g.slowAt = g.slowFor, time.Now()
+	default:
+		g.slowFor, g.slowAt = g.cfg.BackOff, time.Now()
+		g.backOff = g.slowFor
 	}
 	g.openedAt = time.Now()
 	g.broadcastLocked()
