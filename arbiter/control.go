@@ -84,27 +84,24 @@ func size(dir string) int64 {
 	return n
 }
 
-// Reset makes the folder that of a new Arbiter: identity, approvals and pools are removed. It
-// refuses while a process runs on it (ErrBusy).
+// Reset makes the folder that of a new Arbiter: identity, approvals and pools are removed, and
+// nothing else that may lie there. It refuses a folder that is not an Arbiter's, and while a
+// process runs on it (ErrBusy).
 func Reset(dir string) error {
-	if _, err := os.Stat(dir); err != nil {
-		return fmt.Errorf("data folder: %w", err)
+	if _, err := os.Stat(filepath.Join(dir, "node.key")); err != nil {
+		return fmt.Errorf("%s is not an Arbiter's data folder: %w; check --data", dir, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "settings.toml")); err == nil {
+		return fmt.Errorf("%s is a Manager's data folder: check --data", dir)
 	}
 	srv, err := control.Open(dir, nil, slog.New(slog.DiscardHandler)) // takes the folder's lock, so that nobody starts meanwhile
 	if err != nil {
 		return fmt.Errorf("%w: stop it first (%w)", ErrBusy, err)
 	}
 	defer srv.Close()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == control.SocketName || e.Name() == control.LockName {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("remove %s: %w", e.Name(), err)
+	for _, name := range []string{"pools", "trust.json", "node.crt", "node.key"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("remove %s: %w", name, err)
 		}
 	}
 	return nil
