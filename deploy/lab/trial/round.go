@@ -88,6 +88,9 @@ func (t *Trial) Round(ctx context.Context, number int, f Fault, host string) (Ro
 // Break inflicts a fault on a host, or a hand over on the Primary whichever it is, and waits until the pool serves again, or its patience ends.
 func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) {
 	r := Round{Fault: f, Host: host, VIPMovedMS: -1, FirstWriteMS: -1, AllUnitsMS: -1, OldAnswerMS: -1, OldAddressMS: -1}
+	if err := t.pool.WaitUnits(ctx, time.Now(), 30*time.Second); err != nil {
+		return r, fmt.Errorf("before the fault: %w", err)
+	}
 	primary, before, err := t.pool.Primary(ctx)
 	if err != nil {
 		return r, err
@@ -95,10 +98,8 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 	if f == HandOver {
 		host, r.Host = primary, primary // only the Primary can
 	}
-	r.WasPrimary = primary == host
-	if err := t.pool.WaitUnits(ctx, time.Now(), 30*time.Second); err != nil {
-		return r, fmt.Errorf("before the fault: %w", err)
-	}
+	// The kernel's word is the newest: what was said a moment ago may have changed meanwhile.
+	r.WasPrimary = slices.Contains(t.watch.Holders(), host)
 	r.At, err = t.pool.Inflict(ctx, f, host)
 	if err != nil {
 		return r, fmt.Errorf("%s of %s: %w", f, host, err)
