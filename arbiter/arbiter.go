@@ -359,10 +359,15 @@ func (a *Arbiter) countDownLocked(dir string, p pending) {
 func (a *Arbiter) abandon(_ context.Context, t pool.Attempt) (any, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.timer == nil || a.attempt.Join.Pool != t.Pool || a.attempt.Join.Incarnation != t.Incarnation {
+	same := a.timer != nil && a.attempt.Join.Pool == t.Pool && a.attempt.Join.Incarnation == t.Incarnation
+	if a.member != nil {
+		rec := a.member.Record()
+		same = rec.Pool == t.Pool && rec.Incarnation == t.Incarnation
+	}
+	if !same {
 		return nil, transport.Refuse("unknown_pool", "this Arbiter is not in that attempt")
 	}
-	if a.member != nil && (a.member.Record().Phase == pool.PhaseEffective || a.member.Votes()) {
+	if !t.Removed && a.member != nil && (a.member.Record().Phase == pool.PhaseEffective || a.member.Votes()) {
 		return nil, transport.Refuse("effective", "the pool is effective: leave it in order")
 	}
 	return struct{}{}, a.forgetLocked("abandoned: " + t.Why)

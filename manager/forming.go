@@ -186,13 +186,15 @@ func (e *engine) formOnce(ctx context.Context, a *attempt) (err error) {
 	undo := func() {
 		c, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
+		removed := true
 		if e.pool.Record().Phase == pool.PhaseForming {
 			if err := e.pool.Unform(c); err != nil {
+				removed = false
 				m.log.Warn("undoing a forming", "error", err)
 			}
 		}
 		for _, o := range told {
-			_ = m.call(c, o.Address, o.Fingerprint, pool.MethodAbandon, pool.Attempt{Pool: rec.Pool, Incarnation: rec.Incarnation, Why: "the Master gave this attempt up"}, nil)
+			_ = m.call(c, o.Address, o.Fingerprint, pool.MethodAbandon, pool.Attempt{Pool: rec.Pool, Incarnation: rec.Incarnation, Why: "the Master gave this attempt up", Removed: removed}, nil)
 		}
 	}
 	defer func() {

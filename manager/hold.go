@@ -129,12 +129,21 @@ func (m *Manager) onAbandon(_ context.Context, t pool.Attempt) (any, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held = nil
-	if e := m.engine; e != nil && e.pool != nil && m.progress.Forming {
+	e := m.engine
+	if e != nil && e.pool != nil && !m.progress.Forming && t.Removed && e.pool.Record().Incarnation == t.Incarnation {
+		go func() { // the other data are gone already; what was copied stays
+			if err := m.becomeStandalone(e, "abandoned", "the Master took the pool back just after it had been formed"); err != nil {
+				m.log.Error("cannot leave an abandoned pool", "error", err)
+			}
+		}()
+		return struct{}{}, nil
+	}
+	if e != nil && e.pool != nil && m.progress.Forming {
 		rec := e.pool.Record()
 		if rec.Pool != t.Pool || rec.Incarnation != t.Incarnation || m.settings.Mode != settings.Backup {
 			return nil, transport.Refuse("unknown_pool", "this Manager is not in that attempt")
 		}
-		if rec.Phase == pool.PhaseEffective || e.pool.Votes() {
+		if !t.Removed && (rec.Phase == pool.PhaseEffective || e.pool.Votes()) {
 			return nil, transport.Refuse("effective", "the pool is effective: leave it in order")
 		}
 		m.dropMember()
@@ -173,9 +182,15 @@ func (e *engine) startHold(prog settings.Progress) {
 // awaitEffective watches a Backup's pool become effective, or falls back at the deadline: only
 // while its own log does not list it as a voter.
 func (e *engine) awaitEffective(ctx context.Context) {
-	effective := func() bool { return e.pool.Record().Phase == pool.PhaseEffective }
+	effective := func() bool {
+		if e.pool.Record().Phase != pool.PhaseEffective {
+			return false
+		}
+		h := e.pool.State().Health // the Primary's word, or this node's own as Primary
+		return h == pool.Protected || h == pool.Degraded
+	}
 	e.m.countDown(ctx, effective)
-	for ctx.Err() == nil && e.pool.Votes() && !effective() {
+	for ctx.Err() == nil && (e.pool.Votes() || e.pool.Record().Phase == pool.PhaseEffective) && !effective() {
 		changed := e.pool.Changed()
 		select {
 		case <-ctx.Done():

@@ -73,6 +73,8 @@ type Attempt struct {
 	Pool        string `json:"pool"`
 	Incarnation string `json:"incarnation"`
 	Why         string `json:"why"`
+	// Removed: the Master's log has taken this member out again, even if it voted for a moment.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // Differences compares what the Master asks for with what this node is set to, field by field.

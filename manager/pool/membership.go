@@ -114,7 +114,9 @@ func (p *Pool) addVoters(ctx context.Context, first, second Member) error {
 	if err := await(ctx, p.raft.AddVoter(raft.ServerID(first.ID), raft.ServerAddress(first.ID), 0, limit)); err != nil {
 		return fmt.Errorf("make %s a voter: %w%s", first.Name, err, p.undo(first))
 	}
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.timing.Lease()/2, 100*time.Millisecond))
+	// Once proposed, the second one is best waited for: whatever would take the first one back needs
+	// the same majority.
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	if err := await(bound, p.raft.AddVoter(raft.ServerID(second.ID), raft.ServerAddress(second.ID), 0, limit)); err != nil {
 		return fmt.Errorf("make %s a voter: %w%s", second.Name, err, p.undo(second, first))
@@ -166,8 +168,15 @@ func (p *Pool) reduce(ctx context.Context, rec Record) error {
 			others = append(others, m)
 		}
 	}
+	// Who has just died still looks reachable for a moment: wait until that is certain.
+	sure := func(m Member) bool { return p.bothFresh(m.ID) || !p.reachable(m.ID) }
+	if err := p.until(ctx, func() (bool, error) {
+		return !slices.ContainsFunc(others, func(m Member) bool { return !sure(m) }), nil
+	}); err != nil {
+		return fmt.Errorf("leave pool: find out who is reachable: %w", err)
+	}
 	slices.SortStableFunc(others, func(a, b Member) int {
-		ra, rb := p.reachable(a.ID), p.reachable(b.ID)
+		ra, rb := p.bothFresh(a.ID), p.bothFresh(b.ID)
 		switch {
 		case ra == rb && a.Role == Backup: // the Arbiter stays to the last: it is the surest voter
 			return -1
@@ -211,6 +220,9 @@ func (p *Pool) settle() {
 			voters++
 		}
 	}
+	if p.raft.CommitIndex() < f.Index() {
+		return // it could still be taken back
+	}
 	if voters < 3 || p.raft.State() == raft.Leader { // the leader's own Form does it
 		return
 	}
@@ -245,7 +257,7 @@ func (p *Pool) reachable(id MemberID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pr := p.peers[id]
-	return pr != nil && pr.reported != 0 && Since(pr.lastHeard()) <= p.timing.Detect()
+	return pr != nil && pr.reported != 0 && Since(pr.lastHeard()) <= p.timing.Detect() && !pr.gone()
 }
 
 func (p *Pool) linkFailure(id MemberID) string {

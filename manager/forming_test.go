@@ -1,0 +1,242 @@
+package manager_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"redundancypool/arbiter"
+	"redundancypool/manager/control"
+)
+
+func TestPoolIsFormedAndLeftAndFormedAgain(t *testing.T) {
+	s := newSite(t, time.Minute)
+	s.start(masterHost, backupHost, arbiterHost)
+	s.addUnit(masterHost, "of-master")
+	s.addUnit(backupHost, "of-backup")
+	s.form()
+	if got := s.units(backupHost); got != "of-master" {
+		t.Errorf("the Backup has units %q, want the Master's", got)
+	}
+	s.awaitOwner(masterHost)
+	_, err := s.remote(backupHost).Leave(t.Context(), true)
+	s.refused(err, "is Primary")
+	f := control.Form{Values: map[string]string{"vip": "10.78.0.60/24"}}
+	_, err = s.remote(masterHost).Set(t.Context(), f)
+	s.refused(err, "vip", "leave the pool")
+
+	if _, err := s.remote(masterHost).Leave(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{masterHost, backupHost} {
+		s.awaitStatus(n, "standalone")
+		s.awaitHealth(n, "standalone")
+		if got := s.units(n); got != "of-master" {
+			t.Errorf("after leaving %s has units %q", n, got)
+		}
+	}
+	s.awaitOwner("")
+	if st := s.arbiterStatus(); st.Pool != nil {
+		t.Errorf("the Arbiter still is in pool %s", *st.Pool)
+	}
+	s.form()
+}
+
+// Both sides wait no longer than they were told, and end with exactly what they had before.
+func TestFormingThatDoesNotSucceedLosesNothing(t *testing.T) {
+	s := newSite(t, 6*time.Second)
+	s.start(masterHost, backupHost, arbiterHost)
+	s.addUnit(masterHost, "of-master")
+	s.addUnit(backupHost, "of-backup")
+	unharmed := func() {
+		t.Helper()
+		for _, n := range []string{masterHost, backupHost} {
+			s.awaitStatus(n, "standalone")
+			if got, want := s.units(n), "of-"+n; got != want {
+				t.Errorf("%s has units %q, want %q", n, got, want)
+			}
+		}
+	}
+	reason := func(name, code string) {
+		t.Helper()
+		for _, r := range s.status(name).Reasons {
+			if r.Code == code {
+				return
+			}
+		}
+		t.Errorf("%s gives no reason %s: %+v", name, code, s.status(name).Reasons)
+	}
+
+	// Cancelled on hold.
+	s.set(backupHost, s.backupForm())
+	s.awaitStatus(backupHost, "on_hold")
+	if _, err := s.remote(backupHost).Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unharmed()
+	reason(backupHost, "fell_back_cancelled")
+
+	// On hold until the time is used up; killed on the way, it keeps the time that was left.
+	s.set(backupHost, s.backupForm())
+	s.awaitStatus(backupHost, "on_hold")
+	s.await(10*time.Second, "half of the time has passed", func() (bool, string) {
+		d := s.status(backupHost).Deadline
+		return d != nil && d.RemainingMS < 3000, ""
+	})
+	s.kill(backupHost)
+	s.start(backupHost)
+	if d := s.status(backupHost).Deadline; d == nil || d.RemainingMS > 4000 {
+		t.Errorf("after a restart the deadline is %+v, with less than 3 s left before", d)
+	}
+	unharmed()
+	reason(backupHost, "fell_back_timeout")
+
+	// A Master whose Arbiter dies; the Backup is on hold or joined by then.
+	s.set(backupHost, s.backupForm())
+	pairing, arbiterPairing := s.token(backupHost), s.arbiterToken()
+	s.set(masterHost, s.masterForm(pairing, arbiterPairing))
+	s.kill(arbiterHost)
+	unharmed()
+	reason(masterHost, "fell_back_timeout")
+
+	// Cancelled on the Master: the Backup stays on hold for its own time, then falls back.
+	s.start(arbiterHost)
+	s.set(backupHost, s.backupForm())
+	s.awaitStatus(backupHost, "on_hold")
+	s.set(masterHost, s.masterForm(pairing, arbiterPairing)) // the tokens have served; what they were for still holds
+	s.kill(arbiterHost)
+	s.awaitStatus(masterHost, "configuring")
+	if _, err := s.remote(masterHost).Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unharmed()
+	reason(masterHost, "fell_back_cancelled")
+
+	// The same values again, with everybody there.
+	s.start(arbiterHost)
+	if st := s.arbiterStatus(); st.Pool != nil {
+		t.Errorf("the Arbiter still is in the unfinished pool %s", *st.Pool)
+	}
+	s.set(backupHost, s.backupForm())
+	s.awaitStatus(backupHost, "on_hold")
+	s.set(masterHost, s.masterForm(pairing, arbiterPairing))
+	if r := s.awaitHealth(masterHost, "protected"); len(r.Reasons) > 0 {
+		t.Errorf("reasons of the tries before are still there: %+v", r.Reasons)
+	}
+	if got := s.units(backupHost); got != "of-master" {
+		t.Errorf("the Backup has units %q, want the Master's", got)
+	}
+}
+
+// Whoever is killed while the pool is formed: what is left of the time suffices. SITE_ROUNDS and
+// SITE_SEED ask for more than the short form.
+func TestFormingGoesOnAfterAKillInTheMiddle(t *testing.T) {
+	rounds, seed := 3, uint64(1)
+	if n, err := strconv.Atoi(os.Getenv("SITE_ROUNDS")); err == nil {
+		rounds = n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("SITE_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	dice := rand.New(rand.NewPCG(seed, 0))
+	s := newSite(t, time.Minute)
+	s.start(masterHost, backupHost, arbiterHost)
+	s.addUnit(masterHost, "of-master")
+	for round := range rounds {
+		s.set(backupHost, s.backupForm())
+		s.set(masterHost, s.masterForm(s.token(backupHost), s.arbiterToken()))
+		victim := []string{masterHost, backupHost, arbiterHost}[(round+int(seed))%3]
+		wait := time.Duration(dice.IntN(1500)) * time.Millisecond
+		t.Logf("seed %d, round %d: %s is killed after %v", seed, round, victim, wait)
+		time.Sleep(wait) // any moment will do
+		s.kill(victim)
+		s.start(victim)
+		var primary string
+		s.await(60*time.Second, "the pool is protected", func() (bool, string) {
+			text := ""
+			for _, n := range []string{masterHost, backupHost} {
+				r := s.status(n)
+				if r.Status == "primary" && r.Health == "protected" {
+					primary = n
+					return true, ""
+				}
+				text += fmt.Sprintf("%s: %s/%s %v %+v; ", n, r.Status, r.Health, r.Reasons, r.Deadline)
+			}
+			return false, text
+		})
+		s.awaitHealth(backupHost, "protected") // has noticed, too
+		if got := s.units(backupHost); got != "of-master" {
+			t.Errorf("the Backup has units %q, want the Master's", got)
+		}
+		if _, err := s.remote(primary).Leave(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		s.awaitStatus(masterHost, "standalone")
+		s.awaitStatus(backupHost, "standalone")
+	}
+}
+
+// What cannot work is refused at once, says which field, and changes nothing.
+func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
+	s := newSite(t, time.Minute)
+	s.start(masterHost, backupHost, arbiterHost)
+	backup, master := s.remote(backupHost), s.remote(masterHost)
+	with := func(f control.Form, key, value string) control.Form { f.Values[key] = value; return f }
+
+	_, err := backup.Set(t.Context(), with(s.backupForm(), "interface", "eth7"))
+	s.refused(err, "interface", "eth7")
+	_, err = backup.Set(t.Context(), with(s.backupForm(), "local.address", "10.78.0.77"))
+	s.refused(err, "local.address", "10.78.0.77")
+	_, err = backup.Set(t.Context(), with(s.backupForm(), "vip", addresses[arbiterHost]+"/24"))
+	s.refused(err, "vip", s.host(arbiterHost).MAC().String())
+	_, err = backup.Token(t.Context())
+	s.refused(err, "not on hold")
+	_, err = master.Set(t.Context(), s.masterForm("", ""))
+	s.refused(err, "pairing", "not trusted")
+	_, err = master.Set(t.Context(), s.masterForm(s.arbiterToken(), s.arbiterToken()))
+	s.refused(err, "pairing")
+
+	s.set(backupHost, with(s.backupForm(), "vip", "10.78.0.51/24"))
+	_, err = master.Set(t.Context(), s.masterForm(s.token(backupHost), s.arbiterToken()))
+	s.refused(err, "peer.address", "virtual IP", "10.78.0.50/24", "10.78.0.51/24")
+	if st := s.arbiterStatus(); st.Pool != nil {
+		t.Error("the Arbiter is in a pool after a refused try")
+	}
+	for _, r := range []string{s.status(masterHost).Role, s.status(masterHost).Status} {
+		if r != "standalone" {
+			t.Errorf("the Master is %s after refused tries", r)
+		}
+	}
+	if _, err := backup.Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitStatus(backupHost, "standalone")
+
+	// An Arbiter of another pool.
+	s.form()
+	err = arbiter.Reset(s.dir(arbiterHost))
+	s.refused(err, "running")
+	for _, n := range []string{masterHost, backupHost} {
+		s.kill(n)
+		if err := os.RemoveAll(s.dir(n)); err != nil {
+			t.Fatal(err)
+		}
+		s.start(n)
+	}
+	s.set(backupHost, s.backupForm())
+	pairing := s.token(backupHost)
+	_, err = master.Set(t.Context(), s.masterForm(pairing, s.arbiterToken()))
+	s.refused(err, "arbiter.address", "already belongs to pool", "arbiter reset")
+	if err := s.process(arbiterHost).Stop(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := arbiter.Reset(s.dir(arbiterHost)); err != nil {
+		t.Fatal(err)
+	}
+	s.start(arbiterHost)
+	s.set(masterHost, s.masterForm(pairing, s.arbiterToken()))
+	s.awaitHealth(masterHost, "protected")
+}
