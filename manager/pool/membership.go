@@ -169,14 +169,21 @@ func (p *Pool) reduce(ctx context.Context, rec Record) error {
 		}
 	}
 	// Who has just died still looks reachable for a moment: wait until that is certain.
-	sure := func(m Member) bool { return p.bothFresh(m.ID) || !p.reachable(m.ID) }
+	began := Now()
+	answers := func(m Member) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		pr := p.peers[m.ID]
+		return pr != nil && max(pr.answered[0], pr.answered[1]) > began.Add(p.timing.HeartbeatTimeout) && !pr.gone()
+	}
+	sure := func(m Member) bool { return answers(m) || !p.reachable(m.ID) }
 	if err := p.until(ctx, func() (bool, error) {
 		return !slices.ContainsFunc(others, func(m Member) bool { return !sure(m) }), nil
 	}); err != nil {
 		return fmt.Errorf("leave pool: find out who is reachable: %w", err)
 	}
 	slices.SortStableFunc(others, func(a, b Member) int {
-		ra, rb := p.bothFresh(a.ID), p.bothFresh(b.ID)
+		ra, rb := answers(a), answers(b)
 		switch {
 		case ra == rb && a.Role == Backup: // the Arbiter stays to the last: it is the surest voter
 			return -1
