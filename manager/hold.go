@@ -298,6 +298,10 @@ func (m *Manager) settleFolders() error {
 	m.mu.Unlock()
 	parts := []string{"pool", "database"}
 	switch {
+	case exists(filepath.Join(m.cfg.Dir, isolateFile)):
+		// The pool was effective, so its copy is this node's from here on, even when the pool ended
+		// before what stood aside could be removed.
+		return os.RemoveAll(m.asideDir())
 	case s.Mode == settings.Backup && prog.Forming:
 		rec, err := pool.ReadRecord(m.poolDir())
 		if err == nil && rec.Phase == pool.PhaseEffective {

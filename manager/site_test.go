@@ -348,3 +348,19 @@ func (s *site) awaitOwner(want string) {
 	s.t.Helper()
 	s.await(10*time.Second, "the virtual IP is on "+want, func() (bool, string) { o := s.owners(); return o == want, "on " + o })
 }
+
+// reset makes a stopped Arbiter a new one.
+func reset(s *site) {
+	s.t.Helper()
+	if err := arbiter.Reset(s.dir(arbiterHost)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// removeDir makes a stopped host a new one.
+func removeDir(s *site, name string) {
+	s.t.Helper()
+	if err := os.RemoveAll(s.dir(name)); err != nil {
+		s.t.Fatal(err)
+	}
+}

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,7 +107,7 @@ func (m *Manager) inspect(ctx context.Context, s settings.Settings, f *findings)
 		f.add("bind_right", "", failed, err.Error(), "run the Manager as root or give it CAP_NET_ADMIN and CAP_NET_RAW")
 	case err != nil:
 		f.add("vip_free", "", unknown, err.Error(), "")
-	case found && !m.isMember(owner):
+	case found && !m.isMember(owner) && !isPeer(ctx, s, owner):
 		f.add("vip_free", "", failed, fmt.Sprintf("the virtual IP %v is held by %v", s.VIP.Addr(), owner), "look for a second host with this address, or choose another")
 	case found:
 		f.add("vip_free", "", ok, "the other Manager holds the virtual IP", "")
@@ -153,6 +154,13 @@ func interfaceFor(s settings.Settings) string {
 func (m *Manager) isMember(mac net.HardwareAddr) bool {
 	_, _, e := m.snapshot()
 	return e != nil && e.pool != nil && e.knownMAC(mac)
+}
+
+// isPeer tells whether the other Manager's own address is at that hardware address: a survivor
+// holds the virtual IP while its new partner is being set.
+func isPeer(ctx context.Context, s settings.Settings, mac net.HardwareAddr) bool {
+	owner, found, err := vip.Probe(ctx, interfaceFor(s), s.Peer.Address, vip.DefaultProbeRounds, nil)
+	return err == nil && found && bytes.Equal(owner, mac)
 }
 
 // tryConnect opens a plain connection to each member and says exactly what it came to.
