@@ -18,7 +18,8 @@ func (m *Manager) openPages() (err error) {
 		listen.HTTPS = m.cfg.ListenHTTPS
 	}
 	m.pages, err = web.Open(web.Config{
-		HTTP: listen.HTTP, HTTPS: listen.HTTPS, Source: source{m}, Users: accounts{m}, SessionKey: m.sessionKey,
+		HTTP: listen.HTTP, HTTPS: listen.HTTPS, Source: source{m}, Users: pageUsers{m}, SessionKey: m.sessionKey,
+		FormerKey: m.formerKey, Operations: desk{m},
 		MaxStreams: s.Limits.Browsers, Version: m.cfg.Version, Log: m.log,
 		Certificate: func(local netip.Addr, _ string) (*tls.Certificate, error) { return m.certificateAt(local) },
 	})

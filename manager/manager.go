@@ -56,6 +56,7 @@ type Manager struct {
 	control *control.Server
 	dialer  *transport.Dialer
 	certs   certificates
+	first   firstCode
 
 	mu       sync.Mutex
 	settings settings.Settings
@@ -202,6 +203,7 @@ func (m *Manager) runEngine(ctx context.Context) (bool, error) {
 	m.mu.Lock()
 	m.engine, m.trouble = e, nil
 	m.mu.Unlock()
+	m.announceFirst(ctx)
 	again := false
 	select {
 	case <-ctx.Done():

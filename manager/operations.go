@@ -100,6 +100,7 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 			return control.Done{}, err
 		}
 	}
+	m.keepPeople(ctx)
 	prog = settings.Progress{Forming: true, Attempt: pool.NewID(), Remaining: m.cfg.ConfigurationTimeout, Before: &old}
 	d, err := m.store(next, prog, "set to "+string(next.Mode))
 	d.Message = fmt.Sprintf("stored; restarting as %s; if the pool is not effective by %s this Manager falls back to Standalone", next.Mode,

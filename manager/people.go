@@ -75,28 +75,6 @@ func (a accounts) user(ctx context.Context, name string) (database.User, error) 
 	return u, err
 }
 
-// Verify implements web.Users.
-func (a accounts) Verify(ctx context.Context, name, password string) error {
-	u, err := a.user(ctx, name)
-	if errors.Is(err, web.ErrLogin) {
-		hashPassword(password, make([]byte, 16)) // an unknown name takes as long as a wrong password
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	if !checkPassword(u.Hash, password) {
-		return web.ErrLogin
-	}
-	return nil
-}
-
-// Generation implements web.Users.
-func (a accounts) Generation(ctx context.Context, name string) (uint64, error) {
-	u, err := a.user(ctx, name)
-	return u.Generation, err
-}
-
 // sessionKey is derived from the key of the virtual IP, which both Managers have; a Standalone
 // uses one of its own.
 func (m *Manager) sessionKey() []byte {

@@ -27,27 +27,41 @@ const (
 	leastKey      = 32
 )
 
-// guard lets a request through when its route is public, or it only reads and comes from this
-// very machine, or it comes with a login.
+// readable are the routes that answer to this very machine without a login: programs that run on
+// it watch the Manager by them.
+var readable = map[string]bool{
+	"/": true, "/shell": true, "/metrics": true,
+	"/api/v1/redundancy": true, "/api/v1/events": true, "/api/v1/openapi.json": true,
+}
+
+// guard lets a request through when its route is public, or it only reads what this very machine
+// may read, or it comes with a login. A form of a page must bring its token.
 func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		if public[r.Method+" "+c.Path()] {
 			return next(c)
 		}
-		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && local(c) {
-			return next(c)
-		}
 		name, err := s.who(c)
 		if err == nil {
 			c.Set("user", name)
-			return next(c)
 		}
-		if !errors.Is(err, ErrLogin) {
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch {
+		case err == nil:
+			if !reads {
+				if err := checkForm(c); err != nil {
+					return err
+				}
+			}
+			return next(c)
+		case reads && local(c) && readable[c.Path()]:
+			return next(c)
+		case !errors.Is(err, ErrLogin):
 			return err
 		}
 		noStore(c)
-		if r.Method == http.MethodGet && c.Path() == "/" {
+		if r.Method == http.MethodGet && (c.Path() == "/" || wantsPage(c)) {
 			return c.Redirect(http.StatusSeeOther, "/login")
 		}
 		c.Response().Header().Set("WWW-Authenticate", `Basic realm="manager", charset="UTF-8"`)
@@ -58,8 +72,8 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 // who returns the user of a request, by cookie or HTTP Basic. Error: ErrLogin.
 func (s *Server) who(c echo.Context) (string, error) {
 	r := c.Request()
-	if cookie, err := r.Cookie(cookieName); err == nil {
-		if name, err := s.openSession(r.Context(), cookie.Value); err == nil {
+	if value := sessionValue(c); value != "" {
+		if name, err := s.openSession(r.Context(), value); err == nil {
 			return name, nil
 		}
 	}
@@ -67,6 +81,7 @@ func (s *Server) who(c echo.Context) (string, error) {
 	if !ok || r.TLS == nil {
 		return "", ErrLogin
 	}
+	c.Set("basic", true)
 	return name, s.verify(r.Context(), name, password)
 }
 
@@ -77,37 +92,55 @@ func (s *Server) verify(ctx context.Context, name, password string) error {
 	return s.cfg.Users.Verify(ctx, name, password)
 }
 
-func (s *Server) loginPage(c echo.Context) error {
-	noStore(c)
-	return c.Render(http.StatusOK, "login.html", loginView{})
+// loginView is the login page: it names the node, its role and its status.
+type loginView struct {
+	Error string
+	Name  string
+	R     Redundancy
+	First bool // nobody can log in yet
 }
 
-// login checks the form and starts a session.
+func (s *Server) loginView(c echo.Context, text string) loginView {
+	founded, err := s.cfg.Operations.Founded(c.Request().Context())
+	return loginView{Error: text, R: s.cfg.Source.Redundancy(), First: err == nil && !founded}
+}
+
+func (s *Server) loginPage(c echo.Context) error {
+	noStore(c)
+	return c.Render(http.StatusOK, "login.html", s.loginView(c, ""))
+}
+
+// login checks the form and starts a session. Without encryption that is for this very machine.
 func (s *Server) login(c echo.Context) error {
 	noStore(c)
-	if c.Request().TLS == nil {
-		return c.Render(http.StatusForbidden, "login.html", loginView{Error: "log in over HTTPS: here the password would not be encrypted"})
+	if c.Request().TLS == nil && !local(c) {
+		return c.Render(http.StatusForbidden, "login.html", s.loginView(c, "log in over HTTPS: here the password would not be encrypted"))
 	}
 	name, password := c.FormValue("name"), c.FormValue("password")
 	err := s.verify(c.Request().Context(), name, password)
 	if errors.Is(err, ErrLogin) {
 		s.cfg.Log.Warn("login refused", "from", c.RealIP())
-		return c.Render(http.StatusUnauthorized, "login.html", loginView{Error: "Name or password is wrong."})
+		return c.Render(http.StatusUnauthorized, "login.html", s.loginView(c, "Name or password is wrong."))
 	}
 	if err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
+	return s.begin(c, name)
+}
+
+// begin starts the session of somebody who has proved to be name.
+func (s *Server) begin(c echo.Context, name string) error {
 	value, err := s.newSession(c.Request().Context(), name)
 	if err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
-	c.SetCookie(sessionCookie(value, int(sessionLife/time.Second)))
+	setSession(c, value, int(sessionLife/time.Second))
 	return c.Redirect(http.StatusSeeOther, "/")
 }
 
 func (s *Server) logout(c echo.Context) error {
 	noStore(c)
-	c.SetCookie(sessionCookie("", -1))
+	setSession(c, "", -1)
 	return c.Redirect(http.StatusSeeOther, "/login")
 }
 
@@ -139,13 +172,12 @@ func (s *Server) newSession(ctx context.Context, name string) (string, error) {
 
 // openSession returns the user of a session. Error: ErrLogin, or a failed read.
 func (s *Server) openSession(ctx context.Context, value string) (string, error) {
-	key := s.cfg.SessionKey()
 	cut := strings.LastIndexByte(value, '.')
-	if len(key) < leastKey || cut < 0 || len(value) > 4*maxCredential {
+	if cut < 0 || len(value) > 4*maxCredential {
 		return "", ErrLogin
 	}
 	body, mac := value[:cut], value[cut+1:]
-	if !hmac.Equal([]byte(sign(key, body)), []byte(mac)) {
+	if !s.signed(body, mac) {
 		return "", ErrLogin
 	}
 	part := strings.Split(body, ".")
@@ -170,6 +202,20 @@ func (s *Server) openSession(ctx context.Context, value string) (string, error) 
 		return "", ErrLogin
 	}
 	return string(name), nil
+}
+
+// signed reports whether mac is that of one of the keys that are believed.
+func (s *Server) signed(body, mac string) bool {
+	keys := [][]byte{s.cfg.SessionKey()}
+	if s.cfg.FormerKey != nil {
+		keys = append(keys, s.cfg.FormerKey())
+	}
+	for _, key := range keys {
+		if len(key) >= leastKey && hmac.Equal([]byte(sign(key, body)), []byte(mac)) {
+			return true
+		}
+	}
+	return false
 }
 
 func sign(key []byte, body string) string {

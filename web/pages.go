@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ func newPages(version string) *pages {
 		"left":       left,
 		"database":   database,
 		"version":    func() string { return version },
+		"vipHolder":  vipHolder,
+		"address":    address,
+		"size":       size,
 	}
 	return &pages{set: template.Must(template.New("").Funcs(funcs).ParseFS(pageFiles, "page/*.html"))}
 }
@@ -41,18 +45,13 @@ func (p *pages) Render(w io.Writer, name string, data any, _ echo.Context) error
 	return nil
 }
 
-type loginView struct{ Error string }
-
-type statusView struct {
-	R    Redundancy
-	User string
-	Now  time.Time
-}
-
 func (s *Server) statusPage(c echo.Context) error {
-	noStore(c)
-	user, _ := c.Get("user").(string)
-	return c.Render(http.StatusOK, "status.html", statusView{R: s.cfg.Source.Redundancy(), User: user, Now: s.clock().UTC()})
+	sh := s.shell(c, "Status", "/")
+	set := s.cfg.Operations.Settings()
+	return c.Render(http.StatusOK, "status.html", struct {
+		shell
+		S Settings
+	}{sh, set})
 }
 
 // mark is the shape that goes with a status or health, so that colour is never alone.
@@ -115,4 +114,47 @@ func pointed[T any](p *T, none string) string {
 func left(ms int64) string {
 	s := max(0, (ms+999)/1000)
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
+
+// hostOf returns the address alone of one with a port or a prefix length.
+func hostOf(text string) string {
+	if p, err := netip.ParseAddrPort(text); err == nil {
+		return p.Addr().String()
+	}
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Addr().String()
+	}
+	return text
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 10<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 10<<10:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// vipHolder names the member that holds the virtual IP, as far as it is known here; empty: nobody.
+func vipHolder(r Redundancy) string {
+	if r.VIP.Bound {
+		return r.Node + " (this node)"
+	}
+	for _, m := range r.Members {
+		if m.Status == statusPrimary {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// address is a member's, which a Standalone need not have.
+func address(text string) string {
+	if text == "" || strings.HasPrefix(text, "invalid") {
+		return "no address"
+	}
+	return text
 }

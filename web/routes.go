@@ -27,6 +27,8 @@ var public = map[string]bool{
 	"GET /login":        true,
 	"POST /login":       true,
 	"GET /static/:file": true,
+	"GET /setup":        true,
+	"POST /setup":       true,
 }
 
 func (s *Server) routes() *echo.Echo {
@@ -49,12 +51,37 @@ func (s *Server) routes() *echo.Echo {
 		middleware.BodyLimit(maxBody),
 		s.limit(50, 100),
 		s.guard,
+		s.closed,
 	)
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", s.ready)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{ErrorLog: slogPrinter{s.cfg.Log}, MaxRequestsInFlight: 4})))
 	e.GET("/", s.statusPage)
+	e.GET("/shell", s.shellPage)
 	e.GET("/login", s.loginPage)
+	e.GET("/setup", s.setupPage)
+	e.POST("/setup", s.setup, s.limit(0.5, 5))
+	e.GET("/account", s.accountPage)
+	e.POST("/account/password", s.changePassword, s.limit(0.5, 5))
+	e.GET("/about", s.aboutPage)
+	e.GET("/waiting", s.waitingPage)
+	e.POST("/waiting/token", s.waitingToken)
+	e.POST("/waiting/cancel", s.waitingCancel)
+	e.GET("/settings", s.settingsPage)
+	e.POST("/settings", s.settingsForm)
+	e.POST("/fallback", s.dismiss)
+	e.POST("/actions/:what", s.action)
+	e.GET("/trust", s.trustPage)
+	e.POST("/trust/withdraw", s.withdraw)
+	e.GET("/database", s.databasePage)
+	e.POST("/database/save", s.saveDatabase)
+	e.POST("/database/restore", s.restoreDatabase)
+	e.GET("/database/file/:name", s.download)
+	e.GET("/units", s.unitsPage)
+	e.POST("/units/add", s.addUnit)
+	e.POST("/units/remove", s.removeUnit)
+	e.GET("/api/v1/redundancy/waiting", func(c echo.Context) error { return s.waitingFacts(c, http.StatusOK) })
+	e.GET("/api/v1/redundancy/worst", s.worst)
 	e.POST("/login", s.login, s.limit(0.5, 5))
 	e.POST("/logout", s.logout)
 	e.GET("/api/v1/redundancy", s.redundancy)
@@ -121,6 +148,10 @@ func (s *Server) fail(err error, c echo.Context) {
 	noStore(c)
 	if c.Request().Method == http.MethodHead {
 		err = c.NoContent(code)
+	} else if wantsPage(c) {
+		sh := s.shell(c, http.StatusText(code), "")
+		sh.Problem = &Problem{Message: text}
+		err = c.Render(code, "error.html", sh)
 	} else {
 		err = c.JSON(code, map[string]any{"error": map[string]any{"code": code, "message": text}})
 	}

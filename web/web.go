@@ -1,9 +1,9 @@
-// Package web is what a Manager shows over HTTP: the status page, the JSON API, live updates,
-// metrics, and the answers that load balancers ask for. It serves HTTPS on all addresses and plain
-// HTTP on loopback alone.
+// Package web is what a Manager shows over HTTP: the pages by which people set it up and operate
+// it, the JSON API, live updates, metrics, and the answers that load balancers ask for. It serves
+// HTTPS on all addresses and plain HTTP on loopback alone.
 //
-// It knows nothing of pools and databases: it asks the small interfaces in Config, which the
-// composer fulfils, and changes nothing but a visitor's session.
+// It knows nothing of pools and databases and decides nothing: it asks the interfaces in Config,
+// which the composer fulfils, and shows what they answer beside the fields of its forms.
 package web
 
 import (
@@ -57,6 +57,11 @@ type Config struct {
 	// Managers, so that a session survives a takeover. It is asked each time, because joining a pool
 	// changes it. With an empty key nobody can log in.
 	SessionKey func() []byte
+	// FormerKey returns the secret that signed sessions on this node before it joined a pool; they
+	// stay valid here, so that forming a pool logs nobody out. Nil or empty: there is none.
+	FormerKey func() []byte
+	// Operations is what the pages can do.
+	Operations Operations
 	// Metrics gets this package's collectors and is served on /metrics; nil: one of its own.
 	Metrics *prometheus.Registry
 	// MaxStreams bounds the pages with live updates; zero: 200.
@@ -116,8 +121,8 @@ func Open(cfg Config) (*Server, error) {
 }
 
 func newServer(cfg Config) (*Server, error) {
-	if cfg.Source == nil || cfg.Users == nil || cfg.SessionKey == nil || cfg.Log == nil {
-		return nil, errors.New("web: Config needs Source, Users, SessionKey and Log")
+	if cfg.Source == nil || cfg.Users == nil || cfg.SessionKey == nil || cfg.Operations == nil || cfg.Log == nil {
+		return nil, errors.New("web: Config needs Source, Users, SessionKey, Operations and Log")
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()

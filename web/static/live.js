@@ -1,23 +1,49 @@
-// Keeps the status page up to date: each live update makes the page fetch itself again. Says so
-// when updates stop, and when they come back.
+// Keeps the live parts of a page up to date: each live update makes the page fetch them anew.
+// Says so when updates stop. When this node's pages change as a whole, such as when it becomes
+// Primary, the page loads itself anew.
 "use strict";
 (() => {
   const silence = 15000; // ms; the server sends something at least every 5 s
+  const body = document.body;
   const note = document.getElementById("live");
   let last = Date.now();
   let busy = false;
   let again = false;
+  let counted = null; // first count of changes to copy, and when
+
+  function moved(mode) {
+    if (mode === body.dataset.mode) return false;
+    if (body.dataset.mode === "waiting") { location.assign("/"); return true; }
+    if ("keep" in body.dataset && mode !== "waiting") { body.dataset.mode = mode; return false; } // typed values stay
+    if (mode === "waiting") { location.assign("/waiting"); return true; }
+    location.assign(location.pathname.startsWith("/actions/") ? "/" : location.pathname);
+    return true;
+  }
+
+  function rate() {
+    const here = document.querySelector("[data-count]");
+    if (!here) return;
+    const n = Number(here.dataset.count);
+    if (counted === null || n > counted.n) { counted = { n, at: Date.now() }; return; }
+    const perSecond = (counted.n - n) / ((Date.now() - counted.at) / 1000);
+    const out = document.getElementById("rate");
+    if (out && perSecond > 0 && n > 0) out.textContent = `, ${Math.round(perSecond)} a second, about ${Math.ceil(n / perSecond)} s to go`;
+  }
 
   async function refresh() {
     if (busy) { again = true; return; }
     busy = true;
     try {
-      const answer = await fetch("/", { cache: "no-store", credentials: "same-origin" });
-      if (answer.redirected) { location.reload(); return; } // logged out
-      if (!answer.ok) return;
+      const answer = await fetch(body.dataset.refresh, { cache: "no-store", credentials: "same-origin", headers: { Accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const main = fresh.getElementById("main");
-      if (main) { document.getElementById("main").replaceWith(main); document.title = fresh.title; }
+      const mode = fresh.body.dataset.mode;
+      if (!mode) { if (answer.redirected) location.reload(); return; } // logged out, or restarting
+      if (moved(mode)) return;
+      for (const part of fresh.querySelectorAll("[data-live]")) {
+        const old = document.getElementById(part.id);
+        if (old && old.outerHTML !== part.outerHTML && !old.contains(document.activeElement)) old.replaceWith(part);
+      }
+      rate();
     } catch (e) {
       // The next update tries again; the notice appears when there is none.
     } finally {
@@ -26,15 +52,28 @@
     }
   }
 
+  function stale(yes) {
+    note.hidden = !yes;
+    body.classList.toggle("is-stale", yes);
+  }
+
   function listen() {
     const source = new EventSource("/api/v1/events");
-    source.addEventListener("redundancy", () => { last = Date.now(); note.hidden = true; refresh(); });
+    source.addEventListener("redundancy", () => { last = Date.now(); stale(false); refresh(); });
     source.onerror = () => {
+      last = Math.min(last, Date.now() - silence + 3000); // 3 s to come back
       // A browser gives up for good after some errors: begin anew then.
       if (source.readyState === EventSource.CLOSED) { source.close(); setTimeout(listen, 2000); }
     };
   }
 
-  setInterval(() => { note.hidden = Date.now() - last < silence; }, 1000);
+  const button = document.getElementById("pool-button");
+  const panel = document.getElementById("pool-panel");
+  function show(yes) { panel.classList.toggle("open", yes); button.setAttribute("aria-expanded", String(yes)); }
+  button.addEventListener("click", () => show(!panel.classList.contains("open")));
+  document.addEventListener("keydown", e => { if (e.key === "Escape") show(false); });
+  document.addEventListener("click", e => { if (!e.target.closest(".pool")) show(false); });
+
+  setInterval(() => { if (Date.now() - last > silence) stale(true); }, 1000);
   listen();
 })();

@@ -1,0 +1,293 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"redundancypool/manager/control"
+	"redundancypool/manager/journal"
+	"redundancypool/manager/pool"
+	"redundancypool/manager/settings"
+	"redundancypool/manager/trust"
+	"redundancypool/vip"
+	"redundancypool/web"
+)
+
+// desk is what the pages can do: the operations of the command line, in the pages' words.
+type desk struct{ m *Manager }
+
+func (d desk) faces() faces { return faces(d) }
+
+// pageError turns an operation's error into the pages'.
+func pageError(err error) error {
+	var e *control.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e):
+		p := &web.Problem{Code: e.Code, Message: e.Message, Fix: e.Fix}
+		for _, f := range e.Fields {
+			p.Fields = append(p.Fields, web.FieldProblem(f))
+		}
+		for _, q := range e.Confirm {
+			p.Confirm = append(p.Confirm, web.Consequence{Text: q.Text, Word: q.Word})
+		}
+		return p
+	case isRefusal(err):
+		return &web.Problem{Code: "refused", Message: err.Error()}
+	}
+	return err
+}
+
+func said(d control.Done, err error) (string, error) { return d.Message, pageError(err) }
+
+// Settings implements web.Forming.
+func (d desk) Settings() web.Settings {
+	s, prog, e := d.m.snapshot()
+	out := web.Settings{Values: settingsValues(s), Fingerprint: d.m.trust.Fingerprint().String(), Deactivated: s.Deactivated}
+	if prog.Tried != nil {
+		out.Tried = settingsValues(*prog.Tried)
+	}
+	if f := prog.FallBack; f != nil {
+		out.FallBack = &web.FallBack{Code: f.Code, Text: f.Text, At: time.UnixMilli(f.TimeMS)}
+	}
+	out.InPool = e != nil && e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective
+	for _, p := range d.m.trust.List() {
+		out.Peers = append(out.Peers, web.Peer{Fingerprint: p.Fingerprint.String(), Role: p.Role, Name: p.Name, Since: time.UnixMilli(p.ApprovedMS).UTC()})
+	}
+	all, err := vip.LocalAddresses()
+	if err != nil {
+		d.m.log.Warn("list addresses for the settings", "error", err)
+	}
+	for _, a := range all {
+		ip := a.Address.Addr()
+		if !ip.IsValid() || a.Loopback || ip.IsLinkLocalUnicast() || s.Mode != settings.Standalone && ip == s.VIP.Addr() {
+			continue
+		}
+		out.Addresses = append(out.Addresses, web.Address{Address: a.Address.String(), Interface: a.Interface, Dynamic: a.Dynamic})
+	}
+	return out
+}
+
+// Verify implements web.Forming.
+func (d desk) Verify(ctx context.Context, values map[string]string) ([]web.Check, error) {
+	r, err := d.faces().Verify(ctx, control.Form{Values: values})
+	if err != nil {
+		return nil, pageError(err)
+	}
+	field := maps.Clone(fieldOf)
+	s, _, _ := d.m.snapshot()
+	if next, err := s.Apply(values); err == nil {
+		var es settings.Errors
+		if errors.As(next.Validate(), &es) {
+			for _, e := range es {
+				field[e.Field+"_"+e.Code] = e.Field
+			}
+		}
+	}
+	field["local_static"] = "local.address"
+	out := make([]web.Check, 0, len(r.Checks))
+	for _, c := range r.Checks {
+		out = append(out, web.Check{Code: c.Code, Field: field[c.Code], Member: c.Member, Result: c.Result, Text: c.Text, Fix: c.Fix})
+	}
+	return out, nil
+}
+
+// Review implements web.Forming: the checks of Set that change nothing.
+func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Consequence, error) {
+	m := d.m
+	old, prog, e := m.snapshot()
+	next, err := old.Apply(values)
+	if err != nil {
+		return nil, pageError(fieldErrors(err))
+	}
+	if err := next.Validate(); err != nil {
+		return nil, pageError(fieldErrors(err))
+	}
+	running := e != nil && e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective
+	switch {
+	case prog.Forming:
+		return nil, pageError(refuse("forming", "cancel it first, or wait", "a pool is being formed already"))
+	case running && next.Mode != old.Mode:
+		return nil, pageError(refuse("in_pool", "leave it first", "this Manager belongs to a running pool as %s", old.Mode))
+	case running:
+		next.Deactivated = old.Deactivated
+		if err := sameForPool(old, next); err != nil {
+			return nil, pageError(err)
+		}
+		return []web.Consequence{{Text: "This Manager restarts its services with the new settings. If it is Primary, the other Manager takes over meanwhile."}}, nil
+	case next.Mode == settings.Standalone:
+		return []web.Consequence{{Text: "This Manager restarts its services with the new settings and stays Standalone."}}, nil
+	}
+	if err := m.checkBeforeSet(ctx, next, control.Form{Values: values}); err != nil {
+		return nil, pageError(err)
+	}
+	until := time.Now().Add(m.cfg.ConfigurationTimeout)
+	deadline := fmt.Sprintf("%s UTC (in %v)", until.UTC().Format("15:04:05"), m.cfg.ConfigurationTimeout.Round(time.Second))
+	if next.Mode == settings.Backup {
+		return []web.Consequence{
+			{Text: "This Manager restarts its services and is on hold: only a waiting page stays open."},
+			{Text: "Without its Master by " + deadline + " it returns to Standalone with the settings and data of now."},
+			{Text: "Its own data are saved first, to " + m.savesDir() + ", and then replaced by the Master's.", Word: "replace"},
+		}, nil
+	}
+	return []web.Consequence{
+		{Text: "The database is saved first, to " + m.savesDir() + "."},
+		{Text: "This Manager restarts its services as Master and configures Backup and Arbiter: only a waiting page stays open meanwhile."},
+		{Text: "If the pool is not effective by " + deadline + ", this Manager returns to Standalone with the settings of now."},
+		{Text: "The data of the Backup are replaced by this Manager's."},
+	}, nil
+}
+
+// Worst implements web.Forming.
+func (d desk) Worst(values map[string]string) (time.Duration, error) {
+	s, _, _ := d.m.snapshot()
+	timing := map[string]string{}
+	for k, v := range values {
+		if len(k) > 7 && k[:7] == "timing." {
+			timing[k] = v
+		}
+	}
+	next, err := s.Apply(timing)
+	if err != nil {
+		return 0, pageError(fieldErrors(err))
+	}
+	t := poolTiming(next)
+	if err := t.Validate(); err != nil {
+		return 0, &web.Problem{Code: "timing", Message: err.Error()}
+	}
+	return t.WorstTakeover(), nil
+}
+
+// Set implements web.Forming.
+func (d desk) Set(ctx context.Context, values map[string]string, pairing, arbiterPairing string) (string, error) {
+	return said(d.faces().Set(ctx, control.Form{Values: values, Pairing: pairing, ArbiterPairing: arbiterPairing, Yes: true}))
+}
+
+// Waiting implements web.Forming.
+func (d desk) Waiting() web.Waiting {
+	s, prog, e := d.m.snapshot()
+	w := web.Waiting{Forming: prog.Forming, ToCopy: -1}
+	if !prog.Forming {
+		return w
+	}
+	if s.Mode == settings.Master {
+		d.m.mu.Lock()
+		a := d.m.attempt
+		d.m.mu.Unlock()
+		w.Steps = append(w.Steps, web.Step{Text: "settings stored, database saved", Done: true})
+		if a != nil {
+			var steps []pool.Step
+			steps, w.Problem = a.view()
+			for _, st := range steps {
+				w.Steps = append(w.Steps, web.Step{Text: st.Text, Done: st.Done})
+				if st.Code == "synchronise" {
+					w.ToCopy = int64(st.Behind)
+				}
+			}
+		}
+		return w
+	}
+	_, trusted := d.m.approved(pool.Master)
+	joined := e != nil && e.pool != nil
+	w.HoldsToken = !joined
+	w.Steps = []web.Step{
+		{Text: "settings stored, own data saved and put aside", Done: true},
+		{Text: "the Master at " + s.Peer.AddrPort().String() + " has proved itself with this node's token", Done: trusted == nil},
+		{Text: "the Master has configured this Backup", Done: joined},
+	}
+	if joined {
+		st := e.pool.State()
+		inStep := false
+		for _, o := range st.Members {
+			if o.ID == st.Record.Self {
+				inStep, w.ToCopy = o.InStep, int64(o.Behind)
+			} else {
+				w.Steps = append(w.Steps, web.Step{Text: o.Name + " at " + o.Address.String() + " answers", Done: o.Status == pool.Online || o.Status == pool.Primary})
+			}
+		}
+		w.Steps = append(w.Steps, web.Step{Text: "the Master's data are copied", Done: inStep},
+			web.Step{Text: "all members agree: the pool is effective", Done: st.Record.Phase == pool.PhaseEffective})
+	}
+	return w
+}
+
+// Token implements web.Forming.
+func (d desk) Token(ctx context.Context) (string, error) {
+	t, err := d.faces().Token(ctx)
+	return t, pageError(err)
+}
+
+// Cancel implements web.Forming.
+func (d desk) Cancel(ctx context.Context) (string, error) { return said(d.faces().Cancel(ctx)) }
+
+// Dismiss implements web.Forming.
+func (d desk) Dismiss(context.Context) error {
+	m := d.m
+	m.mu.Lock()
+	if m.progress.Forming || m.progress.FallBack == nil {
+		m.mu.Unlock()
+		return nil
+	}
+	m.progress = settings.Progress{}
+	m.mu.Unlock()
+	return settings.SaveProgress(m.cfg.Dir, settings.Progress{})
+}
+
+// Leave implements web.Forming.
+func (d desk) Leave(ctx context.Context, yes bool) (string, error) {
+	return said(d.faces().Leave(ctx, yes))
+}
+
+// Activate implements web.Forming.
+func (d desk) Activate(ctx context.Context) (string, error) { return said(d.faces().Activate(ctx)) }
+
+// Deactivate implements web.Forming.
+func (d desk) Deactivate(ctx context.Context, yes bool) (string, error) {
+	return said(d.faces().Deactivate(ctx, yes))
+}
+
+// Recover implements web.Forming.
+func (d desk) Recover(ctx context.Context, yes bool) (string, error) {
+	return said(d.faces().Recover(ctx, yes))
+}
+
+// HandOver implements web.Forming.
+func (d desk) HandOver(ctx context.Context, step func(string)) (string, error) {
+	r, err := d.faces().HandOver(ctx, "", func(s control.Step) error { step(s.Text); return nil })
+	if err != nil {
+		return "", pageError(err)
+	}
+	return fmt.Sprintf("%s from %s to %s, term %d.", r.Text, r.From, r.To, r.Term), nil
+}
+
+// Withdraw implements web.Forming. Connections that are open are refused at their next message's
+// handshake; a member of the running pool has to leave it first.
+func (d desk) Withdraw(_ context.Context, fingerprint string) error {
+	fp, err := trust.ParseFingerprint(fingerprint)
+	if err != nil {
+		return &web.Problem{Code: "invalid", Message: "that is no fingerprint"}
+	}
+	text, _ := fp.MarshalText()
+	if _, _, e := d.m.snapshot(); e != nil && e.pool != nil {
+		for _, o := range e.pool.Record().Members {
+			if o.Fingerprint == string(text) && len(e.pool.Record().Members) > 1 {
+				return &web.Problem{Code: "in_pool", Message: o.Name + " is a member of the running pool", Fix: "leave the pool first"}
+			}
+		}
+	}
+	known, ok := d.m.trust.Lookup(fp)
+	if !ok {
+		return &web.Problem{Code: "unknown", Message: "no such approval: it may be withdrawn already"}
+	}
+	if err := d.m.trust.Withdraw(fp); err != nil {
+		return err
+	}
+	d.m.event(journal.Warning, "trust", "withdrawn", fmt.Sprintf("the approval of %s as %s was withdrawn", known.Name, known.Role), nil)
+	return nil
+}
+
+var _ web.Operations = desk{}

@@ -1,0 +1,103 @@
+package web
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// fakeDesk is Operations that notes what it is told and answers from its fields.
+type fakeDesk struct {
+	mu       sync.Mutex
+	told     []string
+	settings Settings
+	refusal  error         // of what changes something
+	asked    []Consequence // wanted before Set and before what has yes
+	unborn   bool          // nobody can log in yet
+	waiting  Waiting
+}
+
+func (d *fakeDesk) tell(what string) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refusal != nil {
+		return "", d.refusal
+	}
+	d.told = append(d.told, what)
+	return what + " is done", nil
+}
+
+func (d *fakeDesk) ask(what string, yes bool) (string, error) {
+	if !yes && len(d.asked) > 0 {
+		return "", &Problem{Code: "confirm", Message: "confirm it", Confirm: d.asked}
+	}
+	return d.tell(what)
+}
+
+func (d *fakeDesk) Founded(context.Context) (bool, error) { return !d.unborn, nil }
+func (d *fakeDesk) Found(_ context.Context, code, name, _ string) error {
+	if code != "" && code != "CODE" {
+		return &Problem{Code: "code", Message: "the code is wrong"}
+	}
+	_, err := d.tell("found " + name)
+	return err
+}
+func (d *fakeDesk) SetPassword(_ context.Context, name, _ string) error {
+	_, err := d.tell("password " + name)
+	return err
+}
+func (d *fakeDesk) Settings() Settings {
+	s := d.settings
+	if s.Values == nil {
+		s.Values = map[string]string{"mode": "standalone"}
+	}
+	return s
+}
+func (d *fakeDesk) Verify(_ context.Context, values map[string]string) ([]Check, error) {
+	_, err := d.tell("verify " + values["mode"])
+	return []Check{{Code: "vip_free", Field: "vip", Result: "failed", Text: "held by a stranger", Fix: "choose another"}}, err
+}
+func (d *fakeDesk) Review(context.Context, map[string]string) ([]Consequence, error) {
+	return d.asked, d.refusal
+}
+func (d *fakeDesk) Worst(values map[string]string) (time.Duration, error) {
+	if values["timing.heartbeat_period"] == "bad" {
+		return 0, &Problem{Code: "timing", Message: "no time"}
+	}
+	return 420 * time.Millisecond, nil
+}
+func (d *fakeDesk) Set(_ context.Context, values map[string]string, pairing, arbiterPairing string) (string, error) {
+	return d.tell("set " + values["mode"] + " " + values["vip"] + " " + pairing + " " + arbiterPairing)
+}
+func (d *fakeDesk) Waiting() Waiting                                { return d.waiting }
+func (d *fakeDesk) Token(context.Context) (string, error)           { return d.tell("token") }
+func (d *fakeDesk) Cancel(context.Context) (string, error)          { return d.tell("cancel") }
+func (d *fakeDesk) Dismiss(context.Context) error                   { _, err := d.tell("dismiss"); return err }
+func (d *fakeDesk) Leave(_ context.Context, y bool) (string, error) { return d.ask("leave", y) }
+func (d *fakeDesk) Activate(context.Context) (string, error)        { return d.tell("activate") }
+func (d *fakeDesk) Deactivate(_ context.Context, y bool) (string, error) {
+	return d.ask("deactivate", y)
+}
+func (d *fakeDesk) HandOver(context.Context, func(string)) (string, error) { return d.tell("handover") }
+func (d *fakeDesk) Recover(_ context.Context, y bool) (string, error)      { return d.ask("recover", y) }
+func (d *fakeDesk) Withdraw(_ context.Context, fp string) error {
+	_, err := d.tell("withdraw " + fp)
+	return err
+}
+func (d *fakeDesk) Saves(context.Context) ([]Save, error) {
+	return []Save{{Name: "a.db", Bytes: 40960, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}, nil
+}
+func (d *fakeDesk) Save(context.Context) (string, error) { return d.tell("save") }
+func (d *fakeDesk) SavePath(string) (string, error) {
+	return "", &Problem{Code: "unknown", Message: "there is no such save"}
+}
+func (d *fakeDesk) Restore(_ context.Context, name string, y bool) (string, error) {
+	return d.ask("restore "+name, y)
+}
+func (d *fakeDesk) Units(context.Context) ([]Unit, error) { return []Unit{{Name: "u1"}}, nil }
+func (d *fakeDesk) AddUnit(_ context.Context, name string) (string, error) {
+	return d.tell("add " + name)
+}
+func (d *fakeDesk) RemoveUnit(_ context.Context, name string, y bool) (string, error) {
+	return d.ask("remove "+name, y)
+}

@@ -1,0 +1,177 @@
+package web
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// Operations is what the pages ask of this Manager. It is the same code that the command line
+// reaches. Every method is safe for concurrent use and ends with ctx; where something is wrong it
+// returns *Problem, which the page shows beside the field or as a whole. Where a method has yes,
+// a first call without it may be answered by a *Problem with Confirm.
+type Operations interface {
+	Administration
+	Forming
+	Data
+	// Units lists the field units.
+	Units(ctx context.Context) ([]Unit, error)
+	// AddUnit returns the unit's destination profile, with its secret, to be shown this once.
+	AddUnit(ctx context.Context, name string) (string, error)
+	RemoveUnit(ctx context.Context, name string, yes bool) (string, error)
+}
+
+// Administration is about the people who log in.
+type Administration interface {
+	// Founded reports whether somebody can log in already.
+	Founded(ctx context.Context) (bool, error)
+	// Found creates the first administrator. An empty code is for somebody at this very machine;
+	// otherwise it is what the process printed when it started.
+	Found(ctx context.Context, code, name, password string) error
+	SetPassword(ctx context.Context, name, password string) error
+}
+
+// Forming sets redundancy up, changes it and ends it. A string is what was done, for people.
+type Forming interface {
+	// Settings returns this node's settings and what a form needs to know of this host.
+	Settings() Settings
+	// Verify checks the present settings with values put over them, and changes nothing.
+	Verify(ctx context.Context, values map[string]string) ([]Check, error)
+	// Review returns what storing these values would bring about. Nothing is changed.
+	Review(ctx context.Context, values map[string]string) ([]Consequence, error)
+	// Worst computes the worst-case takeover with values put over the present settings.
+	Worst(values map[string]string) (time.Duration, error)
+	// Set stores the values, agreed to. The tokens pair a Master with its Backup and its Arbiter.
+	Set(ctx context.Context, values map[string]string, pairing, arbiterPairing string) (string, error)
+	// Waiting tells how far the forming has come.
+	Waiting() Waiting
+	Token(ctx context.Context) (string, error)
+	Cancel(ctx context.Context) (string, error)
+	// Dismiss forgets the reason of the last fall back.
+	Dismiss(ctx context.Context) error
+	Leave(ctx context.Context, yes bool) (string, error)
+	Activate(ctx context.Context) (string, error)
+	Deactivate(ctx context.Context, yes bool) (string, error)
+	HandOver(ctx context.Context, step func(string)) (string, error)
+	Recover(ctx context.Context, yes bool) (string, error)
+	// Withdraw ends the trust in the peer with this fingerprint.
+	Withdraw(ctx context.Context, fingerprint string) error
+}
+
+// Data is this node's database.
+type Data interface {
+	// Saves lists the saved copies, newest first.
+	Saves(ctx context.Context) ([]Save, error)
+	Save(ctx context.Context) (string, error)
+	// SavePath returns the file of a save in the list; a *Problem for any other name.
+	SavePath(name string) (string, error)
+	Restore(ctx context.Context, name string, yes bool) (string, error)
+}
+
+// Settings are what the form shows.
+type Settings struct {
+	Values      map[string]string // by the keys of the settings file; lower-case words, Go durations
+	Tried       map[string]string // the values of the attempt that fell back; nil: there is none
+	Addresses   []Address         // of this host
+	Fingerprint string            // of this node
+	Peers       []Peer            // that this node trusts, oldest first
+	InPool      bool              // a member of a running pool: what all share cannot be changed here
+	Deactivated bool              // for maintenance
+	FallBack    *FallBack         // why the last forming ended; nil: nothing to tell
+}
+
+// Address is one address of this host.
+type Address struct {
+	Address   string // with its prefix length
+	Interface string
+	Dynamic   bool // has a limited lifetime, as one from DHCP
+}
+
+// Peer is an approved partner.
+type Peer struct {
+	Fingerprint string
+	Role, Name  string
+	Since       time.Time
+}
+
+// FallBack is why this node returned to Standalone.
+type FallBack struct {
+	Code, Text string
+	At         time.Time
+}
+
+// Check is one result of Verify. Result is ok, warning, failed or unknown; Field is the key of
+// the field it belongs to, or empty.
+type Check struct {
+	Code   string `json:"code"`
+	Field  string `json:"field"`
+	Member string `json:"member"`
+	Result string `json:"result"`
+	Text   string `json:"text"`
+	Fix    string `json:"fix"`
+}
+
+// Consequence is one thing that will happen; Word is to be typed by whoever agrees, if not empty.
+type Consequence struct {
+	Text string
+	Word string
+}
+
+// Waiting is how far a pool's forming has come on this node.
+type Waiting struct {
+	Forming bool
+	// HoldsToken: this node is on hold and can make a pairing token.
+	HoldsToken bool
+	Steps      []Step
+	Problem    string // what the last try came to; empty: nothing went wrong
+	// ToCopy is how many changes the Backup still lacks; negative: not known.
+	ToCopy int64
+}
+
+// Step is one step of the forming.
+type Step struct {
+	Text string `json:"text"`
+	Done bool   `json:"done"`
+}
+
+// Save is one saved copy of the database.
+type Save struct {
+	Name  string
+	Bytes int64
+	At    time.Time
+}
+
+// Unit is one field unit.
+type Unit struct {
+	Name      string
+	Connected bool
+	LastSeen  time.Time // zero: never
+}
+
+// Problem is why something was not done.
+type Problem struct {
+	Code    string         `json:"code"`
+	Message string         `json:"message"`
+	Fix     string         `json:"fix,omitempty"`
+	Fields  []FieldProblem `json:"fields,omitempty"`
+	Confirm []Consequence  `json:"-"`
+}
+
+// FieldProblem is what is wrong with one field.
+type FieldProblem struct {
+	Field   string `json:"field"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Fix     string `json:"fix"`
+}
+
+func (p *Problem) Error() string {
+	text := p.Message
+	for _, f := range p.Fields {
+		text += "; " + f.Field + ": " + f.Message
+	}
+	if p.Fix != "" {
+		text += ": " + p.Fix
+	}
+	return strings.TrimSpace(text)
+}

@@ -1,0 +1,67 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+)
+
+// waitingView is the page of a node whose pool is being formed.
+type waitingView struct {
+	shell
+	W     Waiting
+	Token string // just made, shown this once
+}
+
+// renderWaiting answers with the waiting page; token is one just made, or empty.
+func (s *Server) renderWaiting(c echo.Context, code int, token string) error {
+	return c.Render(code, "waiting.html", waitingView{s.shell(c, "Forming the pool", "/waiting"), s.cfg.Operations.Waiting(), token})
+}
+
+// waitingPage is open while a pool is being formed; afterwards it leads to the normal pages.
+func (s *Server) waitingPage(c echo.Context) error {
+	if modeOf(s.cfg.Source.Redundancy()) != modeWaiting {
+		return c.Redirect(http.StatusSeeOther, "/")
+	}
+	return s.renderWaiting(c, http.StatusOK, "")
+}
+
+// waitingFacts are those of the waiting page, for programs.
+func (s *Server) waitingFacts(c echo.Context, code int) error {
+	noStore(c)
+	w, r := s.cfg.Operations.Waiting(), s.cfg.Source.Redundancy()
+	if w.Steps == nil {
+		w.Steps = []Step{}
+	}
+	answer := map[string]any{"status": r.Status, "forming": w.Forming, "deadline": r.Deadline, "steps": w.Steps, "problem": w.Problem}
+	if code != http.StatusOK {
+		answer["error"] = map[string]any{"code": code, "message": "a pool is being formed here: only the waiting page is open"}
+	}
+	return c.JSON(code, answer)
+}
+
+func (s *Server) waitingToken(c echo.Context) error {
+	token, err := s.cfg.Operations.Token(c.Request().Context())
+	if err != nil {
+		v := waitingView{shell: s.shell(c, "Forming the pool", "/waiting"), W: s.cfg.Operations.Waiting()}
+		v.Problem = s.problemOf(c, err)
+		return c.Render(http.StatusConflict, "waiting.html", v)
+	}
+	return s.renderWaiting(c, http.StatusOK, token)
+}
+
+func (s *Server) waitingCancel(c echo.Context) error {
+	text, err := s.cfg.Operations.Cancel(c.Request().Context())
+	if err != nil {
+		text = s.problemOf(c, err).Error()
+	}
+	return done(c, "/waiting", text)
+}
+
+// dismiss takes the banner of a fall back away.
+func (s *Server) dismiss(c echo.Context) error {
+	if err := s.cfg.Operations.Dismiss(c.Request().Context()); err != nil {
+		return done(c, "/", s.problemOf(c, err).Error())
+	}
+	return done(c, "/", "")
+}
