@@ -38,13 +38,14 @@ func (l *lease) begin(term uint64) {
 	l.changed()
 }
 
-// end takes the right away at once.
-func (l *lease) end() {
+// end takes the right away at once and returns the term that it was asked for in; 0: none.
+func (l *lease) end() (term uint64) {
 	l.mu.Lock()
-	l.term = 0
+	term, l.term = l.term, 0
 	clear(l.sent)
 	l.mu.Unlock()
 	l.changed()
+	return term
 }
 
 // release takes the right away and starts a new epoch: consent to what was asked before counts no

@@ -288,8 +288,9 @@ func (p *Pool) startRaft() error {
 		c.HeartbeatTimeout, c.ElectionTimeout = p.timing.arbiterElection(), p.timing.managerElection()*2
 	}
 	// The library's lease proves nothing (a late answer renews it); the right to be Primary is our
-	// own. This one only ends leading without a quorum, so it may be as long as it can.
-	c.LeaderLeaseTimeout = c.HeartbeatTimeout
+	// own. This one only ends leading without a quorum, so it may be long, but not as long as a
+	// silent link stands: the others then still learn of it where they hear this node.
+	c.LeaderLeaseTimeout = min(c.HeartbeatTimeout, p.timing.arbiterElection())
 	c.CommitTimeout = 20 * time.Millisecond
 	c.MaxAppendEntries = 256
 	c.BatchApplyCh = true

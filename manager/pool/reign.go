@@ -39,9 +39,14 @@ func (p *Pool) pumpNotify() {
 		select {
 		case lead := <-p.notify:
 			if !lead {
-				p.lease.end()
+				term := p.lease.end()
 				p.trans.EndTerm()
-				p.endReign(ErrDeposed, false)
+				if !p.endReign(ErrDeposed, false) && term != 0 && !p.arbiter() {
+					// It led without being Primary, say because it heard no answers; the others,
+					// who may still hear it, need not wait for Raft's timers. A reign says so
+					// itself, once everything is laid down.
+					p.releaseAll(term, "", "", "it leads no more")
+				}
 			}
 			p.kicks.wake()
 			p.wake()
@@ -276,17 +281,19 @@ func (p *Pool) canary(ctx context.Context, r *reign) {
 }
 
 // endReign ends being Primary with a cause; with wait it returns when Serve has returned.
-func (p *Pool) endReign(cause error, wait bool) {
+// It reports whether there was a reign.
+func (p *Pool) endReign(cause error, wait bool) bool {
 	p.mu.Lock()
 	r := p.reign
 	p.mu.Unlock()
 	if r == nil {
-		return
+		return false
 	}
 	r.cancel(cause)
 	if wait {
 		<-r.done
 	}
+	return true
 }
 
 // releaseAll frees the others' votes from this node's lease. What is said here once is repeated in
