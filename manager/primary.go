@@ -74,6 +74,9 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	e.duty.Store(d)
 	defer e.duty.Store(nil)
 	wg.Go(func() { e.account(work, d, r) })
+	wg.Go(func() {
+		prune(work, e.proposer.propose, time.Now, func(err error) { e.m.log.Warn("old history is not removed", "error", err) })
+	})
 	e.m.log.Info("serving as Primary", "term", r.Term, "after_ms", since(d.began))
 
 	select {

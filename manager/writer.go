@@ -110,6 +110,11 @@ func (r *recorder) Record(ctx context.Context, t []fieldunit.Telemetry) error {
 func (r *recorder) Submit(ctx context.Context, t []fieldunit.Telemetry, done func(error)) {
 	select {
 	case r.queue <- request{t, done}:
+		select {
+		case <-r.ended:
+			r.refuse() // run may have emptied the queue already
+		default:
+		}
 	case <-ctx.Done():
 		done(context.Cause(ctx))
 	case <-r.ended:
