@@ -65,11 +65,11 @@ type site struct {
 }
 
 const (
-	masterHost, backupHost, arbiterHost = "master", "backup", "arbiter"
-	version                             = "test"
+	masterHost, backupHost, arbiterHost, clientHost = "master", "backup", "arbiter", "client"
+	version                                         = "test"
 )
 
-var addresses = map[string]string{masterHost: "10.78.0.1", backupHost: "10.78.0.2", arbiterHost: "10.78.0.3"}
+var addresses = map[string]string{masterHost: "10.78.0.1", backupHost: "10.78.0.2", arbiterHost: "10.78.0.3", clientHost: "10.78.0.4"}
 
 // newSite builds the LAN; no process runs yet. It skips where that is not permitted.
 func newSite(t *testing.T, limit time.Duration) *site {
@@ -82,7 +82,7 @@ func newSite(t *testing.T, limit time.Duration) *site {
 	}
 	s := &site{t: t, vip: netip.MustParsePrefix("10.78.0.50/24"), env: []string{"SITE_LIMIT=" + limit.String(), "SITE_VERSION=" + version}, dirs: map[string]string{}}
 	var hosts []lab.HostConfig
-	for _, n := range []string{masterHost, backupHost, arbiterHost} {
+	for _, n := range []string{masterHost, backupHost, arbiterHost, clientHost} {
 		hosts = append(hosts, lab.HostConfig{Name: n, Addr: netip.MustParsePrefix(addresses[n] + "/24")})
 	}
 	dir, err := os.MkdirTemp("", "site") // t.TempDir's path is too long for a unix socket
