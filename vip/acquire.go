@@ -23,6 +23,9 @@ type Right struct {
 	// HeldBy tells whether a hardware address belongs to the other one that may have had the
 	// right before; nil: nobody does. If it answers the probe, Acquire waits until it stops.
 	HeldBy func(mac net.HardwareAddr) bool
+	// Vacant says that the one that had the right before is known to have let go. Acquire then
+	// asks the wire without waiting for an answer; one that comes is still an EventConflict.
+	Vacant bool
 }
 
 func (r Right) ended() bool { return Now() >= r.Until() }
@@ -32,8 +35,8 @@ func (r Right) heldBy(mac net.HardwareAddr) bool { return r.HeldBy != nil && r.H
 // probeRepeat is the distance of probes while the other Manager still answers.
 const probeRepeat = 10 * time.Millisecond
 
-// Acquire binds the address and announces it. It asks the wire first, for ProbeWait; silence
-// is the normal case. If the other Manager answers (Right.HeldBy) it asks again until that one
+// Acquire binds the address and announces it. It asks the wire first, for ProbeWait unless the
+// address is known to be vacant (Right.Vacant); silence is the normal case. If the other Manager answers (Right.HeldBy) it asks again until that one
 // is silent or HeldLimit has passed. If a stranger answers, that is an EventConflict and the
 // address is bound nevertheless: with the right to it, no stranger can veto.
 //
@@ -114,6 +117,13 @@ func (l *Lease) prepare(ctx context.Context) error {
 // probe asks the wire until nobody answers who is to be waited for.
 func (l *Lease) probe(ctx context.Context) error {
 	limit := Now().Add(l.k.cfg.HeldLimit)
+	if l.right.Vacant {
+		err := l.wire.probe()
+		if errors.Is(err, unix.ENETDOWN) {
+			return fmt.Errorf("%w: %w", ErrLinkDown, err)
+		}
+		return err
+	}
 	for {
 		if l.right.ended() {
 			return ErrRightEnded

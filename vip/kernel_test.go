@@ -315,6 +315,17 @@ func TestStrangerIsReportedAndCannotVeto(t *testing.T) {
 	}
 }
 
+func TestVacantAddressIsBoundWithoutWaitingAndAStrangerStillNoticed(t *testing.T) {
+	l := newLab(t)
+	l.ip("b", "addr add 10.77.0.50/32 dev eth0")
+	m := l.manager("a", managerSettings{Vacant: true}).opened()
+	a := m.do("acquire")
+	if e := m.event(EventConflict); e.MAC != l.mac("b") {
+		t.Errorf("conflict names %s, want %s", e.MAC, l.mac("b"))
+	}
+	t.Logf("acquire of a vacant address took %d µs", a.Micro)
+}
+
 func TestLaterClaimIsDefended(t *testing.T) {
 	for _, vip := range []netip.Prefix{vip4, vip6} {
 		t.Run(vip.String(), func(t *testing.T) {

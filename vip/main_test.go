@@ -46,6 +46,7 @@ type managerSettings struct {
 	Powerless bool          // run in a user namespace that does not own the network
 	GuardOnce string        // a file; once it exists no guard can be started
 	Listen    bool          // accept TCP on port 7000 of every address and say nothing
+	Vacant    bool          // Right.Vacant
 }
 
 // answer is one line of the manager role's standard output.
@@ -129,6 +130,7 @@ func runManager() int {
 					return Now().Add(200 * time.Millisecond)
 				},
 				Farewell: set.Farewells,
+				Vacant:   set.Vacant,
 				HeldBy:   func(m net.HardwareAddr) bool { return strings.Contains(strings.Join(set.Peers, " "), m.String()) },
 			})
 			a := answer{Op: "acquire", Micro: time.Since(begin).Microseconds()}
