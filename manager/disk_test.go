@@ -97,7 +97,9 @@ func TestFollowerWhoseDiskFailsIsWaitedFor(t *testing.T) {
 			if err := fault.cause(s.host(who)); err != nil {
 				t.Fatal(err)
 			}
+			began0 := time.Now()
 			s.writable(masterHost, who+"-"+fault.name+"-1")
+			t.Logf("disk of %s %s: first write after %v", who, fault.name, time.Since(began0).Round(time.Millisecond))
 			if who == backupHost {
 				s.awaitHealth(masterHost, "degraded")
 			}
@@ -109,7 +111,9 @@ func TestFollowerWhoseDiskFailsIsWaitedFor(t *testing.T) {
 			if err := fault.cease(s.host(who)); err != nil {
 				t.Fatal(err)
 			}
+			began := time.Now()
 			s.awaitHealth(masterHost, "protected")
+			t.Logf("disk of %s %s: protected %v after it was back", who, fault.name, time.Since(began).Round(time.Millisecond))
 			want := s.units(masterHost)
 			s.await(10*time.Second, "the Backup has everything", func() (bool, string) { got := s.units(backupHost); return got == want, got })
 		}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"redundancypool/arbiter"
 	"redundancypool/deploy/lab"
 	"redundancypool/manager"
@@ -35,6 +37,16 @@ func TestMain(m *testing.M) {
 	what := os.Getenv("SITE_RUN")
 	if what == "" {
 		os.Exit(m.Run())
+	}
+	if os.Getenv("SITE_NO_NET_ADMIN") != "" {
+		// Dropped from the bounding set, it is gone after the next exec (capabilities(7)).
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_NET_ADMIN, 0, 0, 0); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Unsetenv("SITE_NO_NET_ADMIN")
+		fmt.Fprintln(os.Stderr, syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
+		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

@@ -89,6 +89,10 @@ func (m *Manager) inspect(ctx context.Context, s settings.Settings, f *findings)
 	} else {
 		f.add("timing", "", ok, fmt.Sprintf("worst-case takeover %v", poolTiming(s).WorstTakeover()), "")
 	}
+	if err := vip.Permitted(); err != nil {
+		f.add("bind_right", "", failed, err.Error(), "run the Manager as root or give it CAP_NET_ADMIN and CAP_NET_RAW")
+		return
+	}
 	m.inspectLocal(s, f)
 	c := vip.DefaultConfig()
 	c.Address, c.Interface, c.GuardCommand = s.VIP, s.Interface, m.cfg.GuardCommand

@@ -29,3 +29,7 @@ func missingCapabilities(effective uint32) error {
 	}
 	return nil
 }
+
+// Permitted returns nil when this process may hold an address, else an error that wraps
+// ErrNotPermitted and names the capability that is missing.
+func Permitted() error { return checkPermission() }

@@ -298,6 +298,8 @@ func (p *Pool) Obstacles() []Reason {
 	if m, ok := p.record.ByRole(Arbiter); ok {
 		if st := p.peerStatusLocked(p.peers[m.ID]); st == Unreachable || st == Unknown {
 			add("arbiter_unreachable", "%s is not reachable at %v: nobody could confirm the takeover", m.Name, m.Address)
+		} else if disk := p.peers[m.ID].report.Disk; disk != "" {
+			add("arbiter_disk", "%s cannot write, so it cannot vote: %s", m.Name, disk)
 		}
 	}
 	return out
