@@ -58,6 +58,8 @@ type Manager struct {
 	certs   certificates
 	first   firstCode
 
+	flood flood
+
 	mu       sync.Mutex
 	settings settings.Settings
 	progress settings.Progress
@@ -260,6 +262,19 @@ func (m *Manager) event(sev journal.Severity, category, code, message string, de
 }
 
 func (m *Manager) record(e journal.Event) {
+	if e.From == e.To { // a change of status is always kept
+		ok, dropped := m.flood.admit(e.Code, time.Now())
+		if !ok {
+			return
+		}
+		if dropped > 0 {
+			details := map[string]any{"dropped_before": dropped}
+			for k, v := range e.Details {
+				details[k] = v
+			}
+			e.Details = details
+		}
+	}
 	m.journal.Append(e)
 	m.mu.Lock()
 	eng := m.engine

@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 
 // site is three machines in one LAN, in network namespaces, with the real processes in them.
 type site struct {
-	t    *testing.T
+	t    testing.TB
 	lab  *lab.Lab
 	vip  netip.Prefix
 	env  []string
@@ -84,7 +84,7 @@ const (
 var addresses = map[string]string{masterHost: "10.78.0.1", backupHost: "10.78.0.2", arbiterHost: "10.78.0.3", clientHost: "10.78.0.4"}
 
 // newSite builds the LAN; no process runs yet. It skips where that is not permitted.
-func newSite(t *testing.T, limit time.Duration) *site {
+func newSite(t testing.TB, limit time.Duration) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("three machines take some seconds")
