@@ -126,6 +126,7 @@ func (e *engine) acquire(ctx context.Context, d *duty, r pool.Reign) (<-chan str
 	right := vip.Right{
 		Until:  func() vip.Instant { return vip.Instant(r.Until()) },
 		HeldBy: e.knownMAC,
+		Vacant: r.Vacant,
 	}
 	for _, h := range r.Heirs {
 		if to, err := netip.ParseAddrPort(h); err == nil {

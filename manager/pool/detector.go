@@ -211,6 +211,7 @@ func (p *Pool) stand(ctx context.Context, leader MemberID, term uint64, why susp
 	p.cause = takeoverCause{
 		kind: "takeover", from: leader, why: fmt.Sprintf("%s (%s: %s)", why, p.name(p.thirdLocked(leader)), v.Why),
 		began: detected.Add(-silence), detected: detected, term: term,
+		vacant: why == suspectBye || why == suspectOut,
 	}
 	if pr := p.peers[leader]; why == suspectOut && pr != nil {
 		p.cause.why, p.cause.began = "the Primary laid it down: "+pr.laid.Why, detected
@@ -270,6 +271,7 @@ type takeoverCause struct {
 	from     MemberID
 	why      string
 	term     uint64 // of the old Primary
+	vacant   bool   // it has let go of the VIP: its guard or it said so itself
 	began    Instant
 	detected Instant
 }

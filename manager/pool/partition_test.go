@@ -69,12 +69,18 @@ func TestManagersThatDoNotSeeEachOtherDoNotTakeOverWhileTheArbiterSeesBoth(t *te
 	term := tr.m.pool.State().Term
 	tr.net.part("m", "b")
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if s := tr.m.pool.State(); s.Status != Primary && time.Until(end) < 2500*time.Millisecond {
-			t.Fatalf("the Master is %v in term %d", s.Status, s.Term)
+		if s := tr.b.pool.State(); s.Status == Primary {
+			t.Fatalf("the Backup took over in term %d", s.Term)
 		}
 	}
-	if s := tr.m.pool.State(); s.Term != term || s.Health != Degraded {
-		t.Errorf("term %d after %d, health %v", s.Term, term, s.Health)
+	// A machine that stands still for a moment costs the Master its lease for as long; it has it
+	// back in the same term.
+	tr.wait("the Master is Primary and knows that it has one copy", func() bool {
+		s := tr.m.pool.State()
+		return s.Status == Primary && s.Health == Degraded
+	})
+	if s := tr.m.pool.State(); s.Term != term {
+		t.Errorf("term %d after %d", s.Term, term)
 	}
 	if tr.b.serving.Load() != 0 {
 		t.Error("the Backup serves")

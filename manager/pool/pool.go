@@ -36,6 +36,8 @@ type Reign struct {
 	// Farewell is what the guard sends to Heirs once this process is dead and the VIP gone.
 	Farewell []byte
 	Heirs    []string // host:port
+	// Vacant: whoever was Primary before is known to have given the VIP up.
+	Vacant bool
 	// Changeover collects the times of this change; the Serve function fills in its own part
 	// through Pool.Note.
 	Changeover Changeover
@@ -113,6 +115,7 @@ type Pool struct {
 	term        uint64
 	reign       *reign
 	cause       takeoverCause
+	vacant      uint64 // term at whose beginning the VIP was known to be free
 	askSeq      uint64
 	stale       map[MemberID]bool // who says that our log is behind where it was
 	laid        *release          // what this node, leading on in Raft, laid down

@@ -82,6 +82,15 @@ func (p *Pool) reigns(ctx context.Context) {
 				unable = 0
 				p.stepDown(ctx, term)
 			}
+			if p.raft.State() == raft.Leader && len(p.otherVoters()) > 0 {
+				// Who is heard but does not hear, leads for ever and is never Primary: the others
+				// get time to choose someone else.
+				p.layDown(term, err)
+				if !sleep(ctx, p.timing.Detect()) {
+					return
+				}
+				continue
+			}
 			if !sleepOr(ctx, p.woken(), p.timing.HeartbeatPeriod) {
 				return
 			}
@@ -124,9 +133,9 @@ func (p *Pool) ascend(ctx context.Context, term uint64) error {
 		p.gate.Quiet(term) // its silence is why this node leads: it has been waited for already
 	}
 	p.kicks.wake() // ask for the lease at once
-	ctx, cancel := context.WithTimeout(ctx, 4*p.timing.Detect())
+	ctx, cancel := context.WithTimeout(ctx, 2*p.timing.Detect())
 	defer cancel()
-	if err := await(ctx, p.raft.Barrier(4*p.timing.Detect())); err != nil {
+	if err := await(ctx, p.raft.Barrier(2*p.timing.Detect())); err != nil {
 		return fmt.Errorf("commit a barrier: %w", err)
 	}
 	for {
@@ -164,6 +173,7 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	if p.changeover != nil {
 		c = *p.changeover
 	}
+	vacant := p.vacant == term
 	p.mu.Unlock()
 	p.kicks.wake() // the hash of the farewell goes out before the VIP is taken
 	p.setStatus(Primary)
@@ -176,7 +186,7 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	}
 	p.cfg.Serve(rctx, Reign{
 		Term: term, Until: p.rightUntil, Heirs: heirs,
-		Farewell: transport.FarewellMessage(r.secret[:]), Changeover: c,
+		Farewell: transport.FarewellMessage(r.secret[:]), Changeover: c, Vacant: vacant,
 	})
 	cancel(fmt.Errorf("%w: serving ended by itself", ErrSick))
 	<-guarded // or it would take the next reign's status away
@@ -351,6 +361,9 @@ func (p *Pool) beginChangeover(term uint64, elected Instant) {
 	if k := p.cause; k.kind != "" && k.term < term && Since(k.detected) < 10*time.Second {
 		c.Kind, c.Cause, c.From, c.Began = k.kind, k.why, p.name(k.from), k.began
 		c.DetectedMS = ms(k.detected.Sub(k.began))
+		if k.vacant {
+			p.vacant = term
+		}
 	} else if prev := p.view.Primary; prev != "" && prev != p.self {
 		c.Kind, c.Cause, c.From = "takeover", "elected by timeout", p.name(prev)
 	}
