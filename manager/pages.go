@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"redundancypool/manager/control"
@@ -90,7 +92,16 @@ func (d desk) Verify(ctx context.Context, values map[string]string) ([]web.Check
 	}
 	field["local_static"] = "local.address"
 	out := make([]web.Check, 0, len(r.Checks))
+	outside := slices.ContainsFunc(r.Checks, func(c control.Check) bool { return c.Code == "local.address_subnet" })
+	if outside {
+		next, _ := s.Apply(values) // it could be read: these are checks of its values
+		e := outsideLAN(next)
+		out = append(out, web.Check{Code: "vip_subnet", Field: e.Field, Result: failed, Text: e.Message, Fix: e.Fix})
+	}
 	for _, c := range r.Checks {
+		if outside && strings.HasSuffix(c.Code, "_subnet") {
+			continue
+		}
 		out = append(out, web.Check{Code: c.Code, Field: field[c.Code], Member: c.Member, Result: c.Result, Text: c.Text, Fix: c.Fix})
 	}
 	return out, nil
@@ -105,7 +116,7 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 		return nil, pageError(fieldErrors(err))
 	}
 	if err := next.Validate(); err != nil {
-		return nil, pageError(fieldErrors(err))
+		return nil, pageError(fieldErrors(atVIP(next, err)))
 	}
 	running := e != nil && e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective
 	switch {
@@ -140,6 +151,26 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 		{Text: "If the pool is not effective by " + deadline + ", this Manager returns to Standalone with the settings of now."},
 		{Text: "The data of the Backup are replaced by this Manager's."},
 	}, nil
+}
+
+// atVIP puts the fault of a virtual IP outside the LAN beside the virtual IP: on the page its
+// prefix is that of the local address, so none of the other addresses is to blame.
+func atVIP(s settings.Settings, err error) error {
+	var es settings.Errors
+	if !errors.As(err, &es) || !slices.ContainsFunc(es, func(e settings.FieldError) bool { return e.Field == "local.address" && e.Code == "subnet" }) {
+		return err
+	}
+	out := settings.Errors{outsideLAN(s)}
+	for _, e := range es {
+		if e.Code != "subnet" {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func outsideLAN(s settings.Settings) settings.FieldError {
+	return settings.FieldError{Field: "vip", Code: "subnet", Message: fmt.Sprintf("%v is not in the network of the local address %v", s.VIP.Addr(), s.Local.Address), Fix: "choose a free address in that network"}
 }
 
 // Worst implements web.Forming.

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 )
@@ -32,6 +34,7 @@ func newPages(version string) *pages {
 		"version":    func() string { return version },
 		"vipHolder":  vipHolder,
 		"address":    address,
+		"sentence":   sentence,
 		"size":       size,
 	}
 	return &pages{set: template.Must(template.New("").Funcs(funcs).ParseFS(pageFiles, "page/*.html"))}
@@ -155,6 +158,19 @@ func vipHolder(r Redundancy) string {
 func address(text string) string {
 	if text == "" || strings.HasPrefix(text, "invalid") {
 		return "no address"
+	}
+	return text
+}
+
+// sentence makes a message, which is written to go on after a colon, begin and end like one.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return ""
+	}
+	text = string(unicode.ToUpper(first)) + text[size:]
+	if last := text[len(text)-1]; last != '.' && last != '!' && last != '?' {
+		text += "."
 	}
 	return text
 }

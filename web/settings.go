@@ -60,7 +60,7 @@ func (s *Server) settingsForm(c echo.Context) error {
 	values := formValues(form, v.S)
 	v.Chosen = values["mode"]
 	v.Values = merged(v.S.Values, values)
-	v.Tokens = [2]string{strings.TrimSpace(form.Get("pairing")), strings.TrimSpace(form.Get("arbiter_pairing"))}
+	v.Tokens = [2]string{strings.TrimSpace(form.Get("master:pairing")), strings.TrimSpace(form.Get("master:arbiter_pairing"))}
 	ctx := c.Request().Context()
 	if form.Get("do") == "verify" {
 		checks, err := s.cfg.Operations.Verify(ctx, values)

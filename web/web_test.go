@@ -371,7 +371,7 @@ func TestStatusPageShowsThePicture(t *testing.T) {
 	resp := ask(s, here, "GET", "/", nil)
 	text := body(t, resp)
 	for _, want := range []string{"Primary", "(Running)", "Degraded", "10.0.0.50/24", "held by this node", "cell &lt;1&gt;", "4 behind", "stores none",
-		"1m1s ago", "Takeover from cell 2", "9.5 ms", "the Backup is 4 changes behind", "(Disconnected)", "within 420 ms", "Version 1.2.3"} {
+		"1m1s ago", "Takeover from cell 2", "9.5 ms", "The Backup is 4 changes behind.", "(Disconnected)", "within 420 ms", "Version 1.2.3"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}

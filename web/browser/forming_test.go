@@ -1,0 +1,139 @@
+package browser_test
+
+import (
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+const password = "correct horse 42"
+
+// first creates the administrator with the code that the node printed.
+func (p *page) first(n *node) {
+	p.t.Helper()
+	p.visit("/")
+	p.sees("Log in", "Standalone", "Create the administrator")
+	p.visit("/setup")
+	p.fill("code", "WRONGCODE", "name", "admin", "password", password, "again", password)
+	p.shot("setup")
+	p.press("button.main")
+	p.sees("code is wrong")
+	p.fill("code", n.code(), "password", password, "again", password)
+	p.press("button.main")
+	p.sees("Pool health")
+}
+
+// asBackup fills the form of a Backup and stops at the dialog.
+func (p *page) asBackup(vip string) {
+	p.t.Helper()
+	p.visit("/settings")
+	p.do(chromedp.Click("#mode-backup", chromedp.ByQuery))
+	p.fill("backup-peer-address", "10.79.0.1", "backup-local-address", "10.79.0.2", "backup-vip", vip)
+	p.press("button[value=save]")
+	p.sees("What will happen", "UTC (in")
+}
+
+func (p *page) agree() {
+	p.t.Helper()
+	p.fill("word-replace", "replace")
+	p.press("button[value=store]")
+}
+
+func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
+	if why != "" {
+		t.Skip(why)
+	}
+	back, master, third := start(t, "b"), start(t, "m"), start(t, "a")
+
+	b := open(t, back)
+	b.first(back)
+	b.shot("status-standalone")
+	b.visit("/settings")
+	b.shot("settings-standalone")
+	b.asBackup("10.79.0.50")
+	b.shot("settings-backup-dialog")
+	b.fill("word-replace", "no")
+	b.press("button[value=store]")
+	b.sees("The word was not typed as asked")
+	b.agree()
+	b.sees("Forming the pool", "left.", "has proved itself")
+	b.press("form[action='/waiting/token'] button")
+	var token string
+	b.do(chromedp.Text("#token", &token, chromedp.ByQuery))
+	b.shot("waiting-backup")
+	b.visit("/units")
+	b.sees("Forming the pool")
+
+	// A restart in the middle changes nothing: not the deadline, not the login, not the token.
+	back.stop()
+	back.run()
+	b.visit("/")
+	b.sees("Forming the pool", "left.", "has proved itself")
+
+	m := open(t, master)
+	m.first(master)
+	m.visit("/settings")
+	m.do(chromedp.Click("#mode-master", chromedp.ByQuery))
+	m.fill("master-local-address", "10.79.0.1", "master-peer-address", "10.79.0.2", "master-arbiter-address", "10.79.0.3", "master-vip", "10.79.0.4")
+	m.press("button[value=save]")
+	m.beside("master-vip", "is held by")
+	m.shot("settings-wrong-vip")
+	for vip, want := range map[string]string{"192.168.7.7": "not in the network of the local address", "10.79.0.255": "broadcast", "10.79.0.1": "is also"} {
+		m.fill("master-vip", vip)
+		m.press("button[value=save]")
+		m.beside("master-vip", want)
+	}
+	m.fill("master-vip", "10.79.0.50", "master-peer-address", "10.79.0.77")
+	m.press("button[value=verify]")
+	m.beside("master-peer-address", "Fail")
+	m.beside("master-vip", "Pass")
+	m.shot("settings-verify")
+	m.fill("master-pairing", token, "master-arbiter-pairing", third.told("token"))
+	m.press("button[value=save]")
+	m.press("button[value=store]")
+	m.beside("master-pairing", "airing with the backup at 10.79.0.77")
+	m.fill("master-peer-address", "10.79.0.2", "master-vip", "10.79.0.51")
+	m.press("button[value=save]")
+	m.sees("What will happen")
+	m.shot("settings-master-dialog")
+	m.press("button[value=store]")
+	m.beside("master-peer-address", "the Master has 10.79.0.51/24, this node has 10.79.0.50/24")
+	if got := master.told("status"); got == "" {
+		t.Error("no status")
+	}
+	m.fill("master-vip", "10.79.0.50")
+	m.press("button[value=save]")
+	m.press("button[value=store]")
+	m.sees("Protected", "Members")
+	m.shot("status-primary")
+	m.do(chromedp.Click("#pool-button", chromedp.ByQuery))
+	m.shot("panel")
+	for _, path := range []string{"/trust", "/database", "/about", "/account", "/units"} {
+		m.visit(path)
+		m.shot(path[1:])
+	}
+	m.visit("/settings")
+	m.sees("belongs to a running pool")
+	m.shot("settings-in-pool")
+
+	// The Backup's page led to the normal pages by itself; its people are now the pool's.
+	b.sees("Log in")
+	b.visit("/login")
+	b.fill("name", "admin", "password", password)
+	b.shot("login")
+	b.press("button.main")
+	b.sees("The Primary has all pages")
+	b.shot("status-online")
+	b.visit("/units")
+	b.sees("This page is on the Primary", "10.79.0.50")
+	b.shot("light")
+
+	// Hand over by button; the Backup's pages grow without anybody touching them.
+	m.visit("/")
+	m.press("form[action='/actions/handover'] button")
+	m.sees("becomes Primary")
+	m.shot("confirm")
+	m.press("button.danger")
+	m.sees("Primary moved")
+	b.sees("Add a field unit")
+}
