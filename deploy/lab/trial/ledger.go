@@ -109,8 +109,9 @@ type Comparison struct {
 }
 
 // Compare holds the units' ledgers against the database of each named Manager. since bounds it
-// to records sent after it; the zero time takes all. A follower may be in the middle of applying:
-// what is missing is looked up again for 3 s before it counts as lost.
+// to records sent after it; the zero time takes all. A follower may have fallen behind a moment
+// ago: what is missing is looked up three times more, each time once the pool is Protected, before
+// it counts as lost.
 func (p *Pool) Compare(ctx context.Context, since time.Time, hosts ...string) ([]Comparison, error) {
 	if p.ledger == nil {
 		return nil, errors.New("compare: no units were started")
@@ -120,17 +121,18 @@ func (p *Pool) Compare(ctx context.Context, since time.Time, hosts ...string) ([
 	}
 	var all []Comparison
 	for _, host := range hosts {
-		deadline := time.Now().Add(3 * time.Second)
-		for {
-			c, err := p.compareOne(ctx, since, host)
-			if err != nil {
-				return nil, err
-			}
-			if c.Lost == 0 || time.Now().After(deadline) || !pause(ctx, 200*time.Millisecond) {
-				all = append(all, c)
+		c, err := p.compareOne(ctx, since, host)
+		for try := 0; try < 3 && err == nil && c.Lost > 0 && pause(ctx, 300*time.Millisecond); try++ {
+			if werr := p.WaitProtected(ctx); werr != nil {
+				c.note(werr.Error())
 				break
 			}
+			c, err = p.compareOne(ctx, since, host)
 		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
 	}
 	return all, nil
 }
