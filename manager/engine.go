@@ -39,9 +39,8 @@ type engine struct {
 	ready  chan struct{} // closed once pool and proposer are set
 	events chan journal.Event
 
-	duty   atomic.Pointer[duty] // while this node is Primary
-	link   linkCheck
-	expect atomic.Int64 // units that the last Primary had
+	duty atomic.Pointer[duty] // while this node is Primary
+	link linkCheck
 }
 
 // openEngine opens what the settings and folders say.

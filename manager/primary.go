@@ -28,7 +28,6 @@ type duty struct {
 	lease  *vip.Lease
 	seen   atomic.Int64 // units that have connected in this term
 	first  sync.Once    // first write
-	after  chan struct{}
 }
 
 // serve is being Primary, from the top down: the writer, the broker, the virtual IP last; and
