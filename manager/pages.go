@@ -137,7 +137,7 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 		return nil, pageError(err)
 	}
 	until := time.Now().Add(m.cfg.ConfigurationTimeout)
-	deadline := fmt.Sprintf("%s UTC (in %v)", until.UTC().Format("15:04:05"), m.cfg.ConfigurationTimeout.Round(time.Second))
+	deadline := fmt.Sprintf("%s UTC (in %s)", until.UTC().Format("15:04:05"), span(m.cfg.ConfigurationTimeout))
 	if next.Mode == settings.Backup {
 		return []web.Consequence{
 			{Text: "This Manager restarts its services and is on hold: only a waiting page stays open."},
@@ -151,6 +151,14 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 		{Text: "If the pool is not effective by " + deadline + ", this Manager returns to Standalone with the settings of now."},
 		{Text: "The data of the Backup are replaced by this Manager's."},
 	}, nil
+}
+
+// span is a time to wait, for people.
+func span(d time.Duration) string {
+	if d >= 2*time.Minute && d%time.Minute == 0 {
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return fmt.Sprintf("%.0f seconds", d.Seconds())
 }
 
 // atVIP puts the fault of a virtual IP outside the LAN beside the virtual IP: on the page its
@@ -195,7 +203,9 @@ func (d desk) Worst(values map[string]string) (time.Duration, error) {
 
 // Set implements web.Forming.
 func (d desk) Set(ctx context.Context, values map[string]string, pairing, arbiterPairing string) (string, error) {
-	return said(d.faces().Set(ctx, control.Form{Values: values, Pairing: pairing, ArbiterPairing: arbiterPairing, Yes: true}))
+	text, err := said(d.faces().Set(ctx, control.Form{Values: values, Pairing: pairing, ArbiterPairing: arbiterPairing, Yes: true}))
+	d.prune(ctx) // each try makes a save
+	return text, err
 }
 
 // Waiting implements web.Forming.

@@ -113,8 +113,8 @@ type Check struct {
 
 // Consequence is one thing that will happen; Word is to be typed by whoever agrees, if not empty.
 type Consequence struct {
-	Text string
-	Word string
+	Text string `json:"text"`
+	Word string `json:"word,omitempty"`
 }
 
 // Waiting is how far a pool's forming has come on this node.
@@ -154,7 +154,7 @@ type Problem struct {
 	Message string         `json:"message"`
 	Fix     string         `json:"fix,omitempty"`
 	Fields  []FieldProblem `json:"fields,omitempty"`
-	Confirm []Consequence  `json:"-"`
+	Confirm []Consequence  `json:"confirm,omitempty"`
 }
 
 // FieldProblem is what is wrong with one field.

@@ -82,6 +82,9 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/units/remove", s.removeUnit)
 	e.GET("/api/v1/redundancy/waiting", func(c echo.Context) error { return s.waitingFacts(c, http.StatusOK) })
 	e.GET("/api/v1/redundancy/worst", s.worst)
+	for name, do := range s.orders() {
+		e.POST("/api/v1/redundancy/"+name, s.command(do))
+	}
 	e.POST("/login", s.login, s.limit(0.5, 5))
 	e.POST("/logout", s.logout)
 	e.GET("/api/v1/redundancy", s.redundancy)

@@ -90,6 +90,9 @@ var open = map[string]int{
 	"/shell": inWaiting | inLight, "/login": inWaiting | inLight, "/logout": inWaiting | inLight, "/setup": inWaiting | inLight,
 	"/healthz": inWaiting | inLight, "/readyz": inWaiting | inLight, "/metrics": inWaiting | inLight, "/static/:file": inWaiting | inLight,
 	"/api/v1/redundancy": inWaiting | inLight, "/api/v1/events": inWaiting | inLight, "/api/v1/openapi.json": inWaiting | inLight,
+	"/api/v1/redundancy/verify": inLight, "/api/v1/redundancy/set": inLight, "/api/v1/redundancy/leave": inLight,
+	"/api/v1/redundancy/activate": inLight, "/api/v1/redundancy/deactivate": inLight, "/api/v1/redundancy/handover": inLight,
+	"/api/v1/redundancy/recover": inLight, "/api/v1/redundancy/cancel": inWaiting,
 	"/api/v1/redundancy/worst": inLight, "/api/v1/redundancy/waiting": inWaiting | inLight,
 }
 

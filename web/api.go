@@ -1,0 +1,89 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// order is the body of the calls that change something.
+type order struct {
+	Values         map[string]string `json:"values"`
+	Pairing        string            `json:"pairing"`
+	ArbiterPairing string            `json:"arbiter_pairing"`
+	// Yes agrees to what the call would otherwise ask for.
+	Yes bool `json:"yes"`
+}
+
+// orders are the calls under /api/v1/redundancy/, for programs what the buttons are for people.
+func (s *Server) orders() map[string]func(context.Context, order) (any, error) {
+	o := s.cfg.Operations
+	plain := func(do func(context.Context) (string, error)) func(context.Context, order) (any, error) {
+		return func(ctx context.Context, _ order) (any, error) { return message(do(ctx)) }
+	}
+	asking := func(do func(context.Context, bool) (string, error)) func(context.Context, order) (any, error) {
+		return func(ctx context.Context, q order) (any, error) { return message(do(ctx, q.Yes)) }
+	}
+	return map[string]func(context.Context, order) (any, error){
+		"verify": func(ctx context.Context, q order) (any, error) {
+			checks, err := o.Verify(ctx, q.Values)
+			if checks == nil {
+				checks = []Check{}
+			}
+			ok := true
+			for _, c := range checks {
+				ok = ok && c.Result != "failed"
+			}
+			return map[string]any{"ok": ok, "checks": checks}, err
+		},
+		"set": func(ctx context.Context, q order) (any, error) {
+			if !q.Yes {
+				asked, err := o.Review(ctx, q.Values)
+				if err == nil {
+					err = &Problem{Code: "confirm", Message: "storing these values needs a confirmation", Fix: "send it again with yes", Confirm: asked}
+				}
+				return nil, err
+			}
+			return message(o.Set(ctx, q.Values, q.Pairing, q.ArbiterPairing))
+		},
+		"cancel": plain(o.Cancel), "activate": plain(o.Activate),
+		"leave": asking(o.Leave), "deactivate": asking(o.Deactivate), "recover": asking(o.Recover),
+		"handover": plain(func(ctx context.Context) (string, error) { return o.HandOver(ctx, func(string) {}) }),
+	}
+}
+
+func message(text string, err error) (any, error) { return map[string]string{"message": text}, err }
+
+// command answers one of orders. It takes JSON alone, which no form of another site can send.
+func (s *Server) command(do func(context.Context, order) (any, error)) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		noStore(c)
+		r := c.Request()
+		if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != "application/json" {
+			return echo.NewHTTPError(http.StatusUnsupportedMediaType, "send JSON, with the content type application/json")
+		}
+		var q order
+		d := json.NewDecoder(r.Body)
+		d.DisallowUnknownFields()
+		if err := d.Decode(&q); err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, "the body is no JSON object of this call")
+		}
+		answer, err := do(r.Context(), q)
+		if err == nil {
+			return c.JSON(http.StatusOK, answer)
+		}
+		var p *Problem
+		if !errors.As(err, &p) {
+			return err
+		}
+		code := http.StatusConflict
+		if len(p.Fields) > 0 {
+			code = http.StatusUnprocessableEntity
+		}
+		return c.JSON(code, map[string]any{"error": map[string]any{"code": code, "message": p.Message, "problem": p}})
+	}
+}
