@@ -40,4 +40,9 @@ func TestFallBackKeepsItsReasonUntilDismissed(t *testing.T) {
 	if count != 0 {
 		t.Error("the reason stays after it was dismissed")
 	}
+
+	// A page whose node is gone says that it is not live.
+	back.stop()
+	b.sees("Not live", "Live updates have stopped")
+	b.shot("not-live")
 }

@@ -9,10 +9,11 @@
   let last = Date.now();
   let busy = false;
   let again = false;
+  let sent = 0; // when a form was sent: its answer is the next page, which nothing may cut off
   let counted = null; // first count of changes to copy, and when
 
   function moved(mode) {
-    if (mode === body.dataset.mode) return false;
+    if (mode === body.dataset.mode || Date.now() - sent < 30000) return false;
     if (body.dataset.mode === "waiting") { location.assign("/"); return true; }
     if ("keep" in body.dataset && mode !== "waiting") { body.dataset.mode = mode; return false; } // typed values stay
     if (mode === "waiting") { location.assign("/waiting"); return true; }
@@ -37,7 +38,7 @@
       const answer = await fetch(body.dataset.refresh, { cache: "no-store", credentials: "same-origin", headers: { Accept: "text/html" } });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const mode = fresh.body.dataset.mode;
-      if (!mode) { if (answer.redirected) location.reload(); return; } // logged out, or restarting
+      if (!mode) { if (answer.redirected && Date.now() - sent > 30000) location.reload(); return; } // logged out, or restarting
       if (moved(mode)) return;
       for (const part of fresh.querySelectorAll("[data-live]")) {
         const old = document.getElementById(part.id);
@@ -66,6 +67,9 @@
       if (source.readyState === EventSource.CLOSED) { source.close(); setTimeout(listen, 2000); }
     };
   }
+
+  document.addEventListener("submit", () => { sent = Date.now(); });
+  window.addEventListener("pageshow", () => { sent = 0; });
 
   const button = document.getElementById("pool-button");
   const panel = document.getElementById("pool-panel");
