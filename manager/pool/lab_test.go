@@ -216,6 +216,7 @@ func newNode(t *testing.T, network *network, name string) *node {
 func testTiming() Timing {
 	d := DefaultTiming()
 	d.ConnectionWait = 500 * time.Millisecond
+	d.MissedHeartbeats = 18 // detection 0.5 s: three members and the load of the test share one process
 	return d
 }
 

@@ -282,10 +282,15 @@ func (p *Pool) behind(backup, arbiter MemberID) uint64 {
 	last := p.raft.LastIndex()
 	have := p.gate.View(p.raft.CurrentTerm()).Match
 	p.mu.Lock()
+	known := false // the Arbiter has something of the present term: it follows this leader
 	if pr := p.peers[arbiter]; pr != nil {
 		have = min(have, pr.report.Last.Index)
+		known = pr.report.Last.Term >= p.term
 	}
 	p.mu.Unlock()
+	if !known {
+		return max(1, last-min(have, last))
+	}
 	if have >= last {
 		return 0
 	}
