@@ -64,9 +64,15 @@ func (f faces) RestoreDatabase(ctx context.Context, file string, yes bool) (cont
 	if err := e.db.Save(ctx, keep, false); err != nil {
 		return control.Done{}, fmt.Errorf("save the present data first: %w", err)
 	}
-	if err := e.db.Restore(ctx, file, false); err != nil {
+	// The log before knows nothing of the restored data: a Backup filled from it would not have
+	// them. So the log starts anew from the database at the restart.
+	if err := f.m.askIsolate(e.pool.Record().Phase); err != nil {
 		return control.Done{}, err
 	}
+	if err := e.db.Restore(ctx, file, false); err != nil {
+		return control.Done{}, err // the fresh start of the log does no harm
+	}
+	f.m.requestRestart("the database was restored")
 	f.m.event(journal.Warning, "database", "restored", "the database was restored from "+file+"; the earlier data are in "+keep, nil)
 	return control.Done{Message: "restored from " + file + "; the earlier data are in " + keep}, nil
 }
