@@ -44,6 +44,14 @@ func pageError(err error) error {
 	return err
 }
 
+// plainly makes the pool's refusal to hand over fit to be shown: it tells the operator the reason.
+func plainly(err error) error {
+	if err == nil || errors.As(err, new(*web.Problem)) {
+		return err
+	}
+	return &web.Problem{Code: "refused", Message: err.Error()}
+}
+
 func said(d control.Done, err error) (string, error) { return d.Message, pageError(err) }
 
 // Settings implements web.Forming.
@@ -288,7 +296,8 @@ func (d desk) Activate(ctx context.Context) (string, error) { return said(d.face
 
 // Deactivate implements web.Forming.
 func (d desk) Deactivate(ctx context.Context, yes bool) (string, error) {
-	return said(d.faces().Deactivate(ctx, yes))
+	text, err := said(d.faces().Deactivate(ctx, yes))
+	return text, plainly(err)
 }
 
 // Recover implements web.Forming.
@@ -300,7 +309,7 @@ func (d desk) Recover(ctx context.Context, yes bool) (string, error) {
 func (d desk) HandOver(ctx context.Context, step func(string)) (string, error) {
 	r, err := d.faces().HandOver(ctx, "", func(s control.Step) error { step(s.Text); return nil })
 	if err != nil {
-		return "", pageError(err)
+		return "", plainly(pageError(err))
 	}
 	return fmt.Sprintf("%s from %s to %s, term %d.", r.Text, r.From, r.To, r.Term), nil
 }

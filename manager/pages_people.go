@@ -116,6 +116,11 @@ type firstCode struct {
 func (m *Manager) announceFirst(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // a disk that hangs must not keep the engine waiting
 	defer cancel()
+	if _, prog, _ := m.snapshot(); !prog.Forming {
+		if err := os.Remove(filepath.Join(m.cfg.Dir, peopleFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			m.log.Warn("remove who could log in while on hold", "error", err)
+		}
+	}
 	founded, err := desk{m}.Founded(ctx)
 	if err != nil || founded {
 		return

@@ -81,8 +81,17 @@ func (s *Server) who(c echo.Context) (string, error) {
 	if !ok || r.TLS == nil {
 		return "", ErrLogin
 	}
+	if s.basic.blocked(c.RealIP(), s.clock()) {
+		c.Response().Header().Set("Retry-After", "30")
+		return "", echo.NewHTTPError(http.StatusTooManyRequests, "too many wrong passwords: wait half a minute")
+	}
 	c.Set("basic", true)
-	return name, s.verify(r.Context(), name, password)
+	err := s.verify(r.Context(), name, password)
+	if errors.Is(err, ErrLogin) {
+		s.basic.failed(c.RealIP(), s.clock())
+		s.cfg.Log.Warn("login refused", "from", c.RealIP())
+	}
+	return name, err
 }
 
 func (s *Server) verify(ctx context.Context, name, password string) error {

@@ -35,6 +35,7 @@ func newPages(version string) *pages {
 		"vipHolder":  vipHolder,
 		"address":    address,
 		"sentence":   sentence,
+		"toKnow":     toKnow,
 		"size":       size,
 	}
 	return &pages{set: template.Must(template.New("").Funcs(funcs).ParseFS(pageFiles, "page/*.html"))}
@@ -173,4 +174,15 @@ func sentence(text string) string {
 		text += "."
 	}
 	return text
+}
+
+// toKnow returns the reasons without that of a fall back which stands in the banner above.
+func toKnow(r Redundancy, told *FallBack) []Reason {
+	var out []Reason
+	for _, why := range r.Reasons {
+		if told == nil || why.Code != "fell_back_"+told.Code {
+			out = append(out, why)
+		}
+	}
+	return out
 }

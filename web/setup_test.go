@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // visitor is somebody who has logged in, and what their browser keeps.
@@ -216,6 +217,27 @@ func TestChangingThePassword(t *testing.T) {
 		if code, _ := v.post("/account/password", "old", tt.old, "password", "new password", "again", tt.again); code != tt.want || (len(d.told) > 0) != (tt.want == 303) {
 			t.Errorf("%s: %d, told %q", name, code, d.told)
 		}
+	}
+}
+
+func TestWrongBasicPasswordsHaveToWait(t *testing.T) {
+	s := site(t, normal(), &fakeDesk{})
+	now := time.Now()
+	s.clock = func() time.Time { return now }
+	try := func(password string) int {
+		return ask(s, there, "GET", "/api/v1/redundancy", func(r *http.Request) { r.SetBasicAuth("ann", password) }).StatusCode
+	}
+	for range mostTries {
+		if code := try("wrong"); code != 401 {
+			t.Fatalf("a wrong password answers %d", code)
+		}
+	}
+	if code := try("right"); code != 429 {
+		t.Errorf("after %d wrong ones the right one answers %d", mostTries, code)
+	}
+	now = now.Add(triesPause + time.Second)
+	if code := try("right"); code != 200 {
+		t.Errorf("after the pause the right one answers %d", code)
 	}
 }
 

@@ -93,6 +93,7 @@ type Server struct {
 	running sync.WaitGroup
 	streams chan struct{}
 	clock   func() time.Time
+	basic   tries
 
 	mu    sync.Mutex
 	conns map[net.Conn]netip.Addr // by local address
