@@ -18,7 +18,7 @@ func TestFallBackKeepsItsReasonUntilDismissed(t *testing.T) {
 	b.sees("Forming the pool")
 	b.sees("The pool was not formed", "No Master has configured this Backup in time")
 	b.shot("fall-back")
-	b.do(chromedp.Click("a[href='/settings?again']", chromedp.ByQuery))
+	b.press("a[href='/settings?again']")
 	b.sees("The last forming ended")
 	var peer string
 	b.do(chromedp.Value("#backup-peer-address", &peer, chromedp.ByQuery))

@@ -89,7 +89,7 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	m.beside("master-vip", "Pass")
 	m.shot("settings-verify")
 	m.do(chromedp.Click(".for-pool summary", chromedp.ByQuery))
-	m.sees("Worst-case takeover with these times", "420")
+	m.sees("Worst-case takeover with these times", "520")
 	m.do(chromedp.Clear("#timing-heartbeat-period", chromedp.ByQuery), chromedp.SendKeys("#timing-heartbeat-period", "50ms", chromedp.ByQuery))
 	m.sees("670 ms")
 	m.shot("settings-advanced")

@@ -258,9 +258,16 @@ func open(t *testing.T, n *node) *page {
 func (p *page) do(actions ...chromedp.Action) {
 	p.t.Helper()
 	for i, a := range actions {
-		ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
-		err := chromedp.Run(ctx, a)
-		cancel()
+		var err error
+		for range 3 {
+			ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+			err = chromedp.Run(ctx, a)
+			cancel()
+			if err == nil || !strings.Contains(err.Error(), "(-32000)") {
+				break
+			}
+			// The page was replaced in between; nothing was done yet.
+		}
 		if err != nil {
 			p.t.Fatalf("step %d at %s: %v; the page has:\n%s", i+1, p.base, err, p.text())
 		}
