@@ -22,6 +22,21 @@ const (
 	suspectSil suspicion = "silent"   // nothing heard for the detection time
 )
 
+// words says to people what made a suspicion.
+func (s suspicion) words() string {
+	switch s {
+	case suspectBye:
+		return "its process died (farewell of its guard)"
+	case suspectRST:
+		return "its process died (its port refused connections)"
+	case suspectOut:
+		return "it laid Primary down"
+	case suspectSil:
+		return "it fell silent"
+	}
+	return "it is trusted"
+}
+
 // sight is what suspect judges on.
 type sight struct {
 	term     uint64 // in which it leads
@@ -209,7 +224,7 @@ func (p *Pool) stand(ctx context.Context, leader MemberID, term uint64, why susp
 	}
 	p.mu.Lock()
 	p.cause = takeoverCause{
-		kind: "takeover", from: leader, why: fmt.Sprintf("%s (%s: %s)", why, p.name(p.thirdLocked(leader)), v.Why),
+		kind: "takeover", from: leader, why: fmt.Sprintf("%s, confirmed by %s", why.words(), p.name(p.thirdLocked(leader))),
 		began: detected.Add(-silence), detected: detected, term: term,
 		vacant: why == suspectBye || why == suspectOut,
 	}

@@ -353,7 +353,7 @@ func TestTimingIsValidatedWithReasons(t *testing.T) {
 
 func ExampleTiming_WorstTakeover() {
 	fmt.Println(DefaultTiming().Detect(), DefaultTiming().Lease(), DefaultTiming().WorstTakeover())
-	// Output: 250ms 200ms 420ms
+	// Output: 350ms 280ms 520ms
 }
 
 func BenchmarkLeaseUntil(b *testing.B) {

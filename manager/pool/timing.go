@@ -28,12 +28,12 @@ type Timing struct {
 	HoldTimeout time.Duration `json:"hold_timeout"`
 }
 
-// DefaultTiming returns the times for one LAN: a silent host is replaced in about 0.3 s.
+// DefaultTiming returns the times for one LAN: a silent host is replaced in about 0.4 s.
 func DefaultTiming() Timing {
 	return Timing{
 		HeartbeatPeriod:  25 * time.Millisecond,
 		HeartbeatTimeout: 50 * time.Millisecond,
-		MissedHeartbeats: 8,
+		MissedHeartbeats: 12,
 		ConnectTimeout:   2 * time.Second,
 		LongLivedTimeout: 2 * time.Second,
 		ConnectionWait:   3 * time.Second,

@@ -120,7 +120,7 @@ func Default() Settings {
 		Timing: Timing{
 			HeartbeatPeriod:  25 * time.Millisecond,
 			HeartbeatTimeout: 50 * time.Millisecond,
-			MissedHeartbeats: 8,
+			MissedHeartbeats: 12,
 			ConnectTimeout:   2 * time.Second,
 			LongLivedTimeout: 2 * time.Second,
 			ConnectionWait:   3 * time.Second,
