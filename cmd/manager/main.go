@@ -35,6 +35,7 @@ type cli struct {
 	User       userCmd       `cmd:"" help:"People who may log in to the pages."`
 	Database   databaseCmd   `cmd:"" help:"Save and restore this node's database."`
 	Query      queryCmd      `cmd:"" help:"Run one reading SQL statement on this node's copy."`
+	Sweep      sweepCmd      `cmd:"" hidden:"" help:"Remove a virtual IP that a dead process left; for service managers."`
 }
 
 // data is the flag of every command.
