@@ -227,17 +227,11 @@ func (d desk) Waiting() web.Waiting {
 		d.m.mu.Lock()
 		a := d.m.attempt
 		d.m.mu.Unlock()
-		w.Steps = append(w.Steps, web.Step{Text: "settings stored, database saved", Done: true})
+		var steps []pool.Step
 		if a != nil {
-			var steps []pool.Step
 			steps, w.Problem = a.view()
-			for _, st := range steps {
-				w.Steps = append(w.Steps, web.Step{Text: st.Text, Done: st.Done})
-				if st.Code == "synchronise" {
-					w.ToCopy = int64(st.Behind)
-				}
-			}
 		}
+		w.Steps, w.ToCopy = masterSteps(s, steps)
 		return w
 	}
 	_, trusted := d.m.approved(pool.Master)
@@ -262,6 +256,32 @@ func (d desk) Waiting() web.Waiting {
 			web.Step{Text: "all members agree: the pool is effective", Done: st.Record.Phase == pool.PhaseEffective})
 	}
 	return w
+}
+
+// masterSteps is the Master's checklist: what has been done, and what is still to come. toCopy is
+// how many changes the Backup lacks; -1: not known.
+func masterSteps(s settings.Settings, taken []pool.Step) (list []web.Step, toCopy int64) {
+	toCopy = -1
+	list = []web.Step{{Text: "settings stored, database saved", Done: true}}
+	for _, todo := range []struct{ code, text string }{
+		{"backup_join", "the Backup at " + s.Peer.AddrPort().String() + " agrees to join"},
+		{"arbiter_join", "the Arbiter at " + s.Arbiter.AddrPort().String() + " agrees to join"},
+		{"backup_connect", "the Backup is connected"}, {"arbiter_connect", "the Arbiter is connected"},
+		{"synchronise", "the Backup has all data"}, {"voters", "all members agree: the pool is effective"},
+	} {
+		step := web.Step{Text: todo.text}
+		for _, t := range taken {
+			if t.Code != todo.code {
+				continue
+			}
+			step = web.Step{Text: t.Text, Done: t.Done}
+			if t.Code == "synchronise" {
+				toCopy = int64(t.Behind)
+			}
+		}
+		list = append(list, step)
+	}
+	return list, toCopy
 }
 
 // Token implements web.Forming.

@@ -333,6 +333,14 @@ func (p *page) press(selector string) {
 	}
 }
 
+// front shows the tab: one behind another is not drawn and gets no keys.
+func (p *page) front() {
+	p.t.Helper()
+	p.do(chromedp.ActionFunc(func(ctx context.Context) error {
+		return chromedp.FromContext(ctx).Target.Execute(ctx, "Page.bringToFront", nil, nil)
+	}))
+}
+
 // shot takes pictures of the page, if they are wanted.
 func (p *page) shot(name string) {
 	p.t.Helper()
@@ -342,10 +350,7 @@ func (p *page) shot(name string) {
 	}
 	for _, width := range []int64{1280, 390} {
 		var png []byte
-		// A tab behind another one is not drawn.
-		p.do(chromedp.ActionFunc(func(ctx context.Context) error {
-			return chromedp.FromContext(ctx).Target.Execute(ctx, "Page.bringToFront", nil, nil)
-		}))
+		p.front()
 		p.do(chromedp.EmulateViewport(width, 900), chromedp.FullScreenshot(&png, 100))
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.png", name, width)), png, 0o644); err != nil {
 			p.t.Fatal(err)
