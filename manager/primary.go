@@ -51,6 +51,8 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { rec.run(work) })
+	base := make(chan []database.End, 1) // read before the first unit is back
+	wg.Go(func() { base <- e.ends(work) })
 
 	b, err := e.openBroker(work, d, rec, expect)
 	if err != nil {
@@ -72,7 +74,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	}
 	e.duty.Store(d)
 	defer e.duty.Store(nil)
-	wg.Go(func() { e.account(work, d, r) })
+	wg.Go(func() { e.account(work, d, r, <-base) })
 	wg.Go(func() {
 		prune(work, e.proposer.propose, time.Now, func(err error) { e.m.log.Warn("old history is not removed", "error", err) })
 	})
@@ -235,8 +237,7 @@ func (k doorkeeper) Admit(ctx context.Context, unit, secret string) error {
 
 // account spreads the number of units, and closes the account of the changeover once the units
 // are back or have had their time: what the units numbered is compared with what is stored.
-func (e *engine) account(ctx context.Context, d *duty, r pool.Reign) {
-	base := e.gaps(ctx)
+func (e *engine) account(ctx context.Context, d *duty, r pool.Reign, base []database.End) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	open := r.Changeover.Kind != "start" && r.Changeover.Kind != ""
@@ -257,38 +258,25 @@ func (e *engine) account(ctx context.Context, d *duty, r pool.Reign) {
 	}
 }
 
-// gaps counts, per unit and boot, the numbers that are missing below the highest stored one.
-func (e *engine) gaps(ctx context.Context) map[[2]string]int64 {
-	out := map[[2]string]int64{}
-	units, err := e.db.Units(ctx)
+// ends is how far each unit had come when this node became Primary.
+func (e *engine) ends(ctx context.Context) []database.End {
+	all, err := e.db.Ends(ctx)
 	if err != nil {
-		return out
+		e.m.log.Warn("the changeover cannot be audited", "error", err)
 	}
-	for _, u := range units {
-		streams, err := e.db.LastSeq(ctx, u.Name)
-		if err != nil || len(streams) == 0 {
-			continue
-		}
-		s := streams[len(streams)-1]
-		out[[2]string{u.Name, s.Boot}] = int64(s.LastSeq) - s.Stored
-	}
-	return out
+	return all
 }
 
-// audit compares the gaps now with those before the changeover: numbers that were skipped since
-// are records lost; more records than numbers are records stored twice.
-func (e *engine) audit(ctx context.Context, base map[[2]string]int64) (lost, twice int64) {
-	for k, g := range e.gaps(ctx) {
-		b, ok := base[k]
-		if !ok {
+// audit looks at what each unit numbered since: a number that is missing is a record lost, one
+// with two contents is a record stored twice.
+func (e *engine) audit(ctx context.Context, from []database.End) (lost, twice int64) {
+	for _, f := range from {
+		b, err := e.db.Beyond(ctx, f)
+		if err != nil || b.LastSeq == 0 {
 			continue
 		}
-		switch d := g - b; {
-		case d > 0:
-			lost += d
-		case d < 0 && g < 0:
-			twice -= d
-		}
+		lost += max(0, int64(b.LastSeq-f.LastSeq)-b.Numbers)
+		twice += b.Messages - b.Numbers
 	}
 	return lost, twice
 }
