@@ -281,10 +281,10 @@ func (p *Pool) Obstacles() []Reason {
 		add(other.Role.String()+"_unfit", "%s could not serve: %s", other.Name, pr.report.Unfit)
 	case p.cutOffLocked(other.ID):
 		add(other.Role.String()+"_first_path", "%s is cut off on the first path, where the virtual IP is", other.Name)
-	case pr.report.Starting:
-		add(other.Role.String()+"_starting", "%s has just started and cannot vote yet", other.Name)
 	case pr.report.Maintenance:
 		add(other.Role.String()+"_maintenance", "%s is in maintenance and takes no Primary", other.Name)
+	case pr.report.Starting:
+		add(other.Role.String()+"_starting", "%s has just started and cannot vote yet", other.Name)
 	case !gate.InStep:
 		behind := uint64(0)
 		if gate.Match < last {
