@@ -139,7 +139,7 @@ func (r *records) stored(unit string, rec *agent.Record, at time.Time) {
 	h.lastAck = at
 	h.MaxAckMS = max(h.MaxAckMS, float64(at.UnixNano()-rec.SentNS)/1e6)
 	if r.buf != nil {
-		_, err := fmt.Fprintf(r.buf, "{\"unit\":%q,\"boot\":%q,\"seq\":%d,\"sent_ns\":%d,\"acked_ns\":%d}\n", unit, rec.Boot, rec.Seq, rec.SentNS, at.UnixNano())
+		_, err := fmt.Fprintf(r.buf, "{\"unit\":%q,\"boot\":%q,\"seq\":%d,\"sent_ns\":%d,\"acked_ns\":%d,\"sends\":%d}\n", unit, rec.Boot, rec.Seq, rec.SentNS, at.UnixNano(), rec.Sends)
 		r.keep(err)
 	}
 }
@@ -147,7 +147,12 @@ func (r *records) stored(unit string, rec *agent.Record, at time.Time) {
 func (r *records) rejected(unit string, rec *agent.Record, code byte, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.event(line{Event: "rejected", Unit: unit, AtNS: time.Now().UnixNano(), Boot: rec.Boot, Seq: rec.Seq, Reason: fmt.Sprintf("%#02x %s", code, reason)})
+	now, why := time.Now().UnixNano(), fmt.Sprintf("%#02x %s", code, reason)
+	r.event(line{Event: "rejected", Unit: unit, AtNS: now, Boot: rec.Boot, Seq: rec.Seq, Reason: why})
+	if r.buf != nil {
+		_, err := fmt.Fprintf(r.buf, "{\"unit\":%q,\"boot\":%q,\"seq\":%d,\"sent_ns\":%d,\"refused_ns\":%d,\"reason\":%q}\n", unit, rec.Boot, rec.Seq, rec.SentNS, now, why)
+		r.keep(err)
+	}
 }
 
 func (r *records) changed(unit string, c agent.Change) {

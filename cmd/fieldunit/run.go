@@ -28,7 +28,7 @@ type runCmd struct {
 	Count     uint64        `help:"Stop after this many messages for each unit; 0: go on."`
 	ExitAfter time.Duration `placeholder:"DURATION" help:"Stop taking messages after this time."`
 	Drain     time.Duration `default:"10s" help:"At the end, wait this long for what is not acknowledged (${default})."`
-	Ledger    string        `type:"path" placeholder:"FILE" help:"Write each acknowledged record as a JSON line: unit, boot, seq, sent_ns, acked_ns."`
+	Ledger    string        `type:"path" placeholder:"FILE" help:"Write each acknowledged record as a JSON line: unit, boot, seq, sent_ns, acked_ns, sends; each refused one with refused_ns and reason."`
 	Report    string        `type:"path" placeholder:"FILE" help:"Write a summary with every outage at the end, one JSON object."`
 	JSON      bool          `help:"Print each change of connection, and the summary, as JSON lines on standard output."`
 	Verbose   bool          `short:"v" help:"Log to standard error."`

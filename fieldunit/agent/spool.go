@@ -37,6 +37,7 @@ type Record struct {
 	Seq     uint64
 	Payload []byte // native payload
 	SentNS  int64  // when this process sent it first, Unix nanoseconds; 0: not yet
+	Sends   int    // how often this process has sent it
 
 	pos   uint64 // index since OpenSpool
 	place uint64 // position on disk, counted over the spool's whole life
@@ -207,6 +208,7 @@ func (s *Spool) at(pos uint64) (r *Record, oldest uint64, news <-chan struct{}) 
 func (s *Spool) sent(r *Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.Sends++
 	if r.SentNS == 0 {
 		r.SentNS = time.Now().UnixNano()
 	}

@@ -15,12 +15,13 @@ import (
 	"time"
 )
 
-// Ledger is the units' own list of the records that were acknowledged to them: one JSON object
-// a line, as `fieldunit run --ledger` writes it.
+// Ledger is the units' own list of the records that were acknowledged or refused to them: one
+// JSON object a line, as `fieldunit run --ledger` writes it.
 type Ledger struct {
-	path   string
-	offset int64
-	acked  map[string][]Acked // by unit
+	path    string
+	offset  int64
+	acked   map[string][]Acked // by unit
+	refused []Refused
 }
 
 // Acked is one acknowledged record.
@@ -29,6 +30,15 @@ type Acked struct {
 	Seq     uint64 `json:"seq"`
 	SentNS  int64  `json:"sent_ns"`  // Unix time at which the unit sent it
 	AckedNS int64  `json:"acked_ns"` // Unix time of the acknowledgement
+	Sends   int    `json:"sends"`    // how often it was sent until then
+}
+
+// Refused is one record that the Manager answered with an error: a failed write.
+type Refused struct {
+	Unit      string `json:"unit"`
+	Seq       uint64 `json:"seq"`
+	RefusedNS int64  `json:"refused_ns"` // Unix time
+	Reason    string `json:"reason"`
 }
 
 // NewLedger reads from a file that may not exist yet.
@@ -54,8 +64,13 @@ func (l *Ledger) Read() error {
 	end := bytes.LastIndexByte(data, '\n') + 1
 	for line := range bytes.Lines(data[:end]) {
 		var a Acked
-		if err := json.Unmarshal(line, &a); err != nil {
+		var r Refused
+		if err := errors.Join(json.Unmarshal(line, &a), json.Unmarshal(line, &r)); err != nil {
 			return fmt.Errorf("ledger %s: %w in %q", l.path, err, line)
+		}
+		if r.Unit != "" && r.RefusedNS != 0 {
+			l.refused = append(l.refused, r)
+			continue
 		}
 		if a.Unit == "" || a.AckedNS == 0 {
 			return fmt.Errorf("ledger %s: no unit or no time in %q", l.path, line)
@@ -96,6 +111,24 @@ func (l *Ledger) between(from, to time.Time) []int64 {
 		}
 	}
 	return times
+}
+
+// failures returns how many records were refused since a moment, and how many of those acknowledged
+// since then had been sent more than once: cut off before their answer, and sent again.
+func (l *Ledger) failures(since time.Time) (refused, resent int) {
+	for _, r := range l.refused {
+		if r.RefusedNS > since.UnixNano() {
+			refused++
+		}
+	}
+	for _, acked := range l.acked {
+		for _, a := range acked {
+			if a.Sends > 1 && a.AckedNS > since.UnixNano() {
+				resent++
+			}
+		}
+	}
+	return refused, resent
 }
 
 // Comparison is what became of acknowledged records in one Manager's database.

@@ -86,6 +86,14 @@ func TestLedgerGrowsWhileItIsRead(t *testing.T) {
 	if d := silence(l, time.Unix(0, 0), time.Unix(0, 100)); d != 60 {
 		t.Errorf("longest silence %v, want 60 ns", d)
 	}
+	write(`{"unit":"u","boot":"b","seq":3,"sent_ns":41,"acked_ns":50,"sends":2}` + "\n" + `{"unit":"u","boot":"b","seq":4,"sent_ns":42,"refused_ns":51,"reason":"0x97 quota"}` + "\n")
+	read(3)
+	if refused, resent := l.failures(time.Unix(0, 49)); refused != 1 || resent != 1 {
+		t.Errorf("%d refused, %d sent again since 49 ns, want one each", refused, resent)
+	}
+	if refused, resent := l.failures(time.Unix(0, 51)); refused != 0 || resent != 0 {
+		t.Errorf("%d refused, %d sent again since 51 ns, want none", refused, resent)
+	}
 	write("{}\n")
 	if err := l.Read(); err == nil || !strings.Contains(err.Error(), "no unit") {
 		t.Errorf("a line without a unit: got %v", err)

@@ -127,6 +127,8 @@ func figures(rounds []Round) []Figure {
 		{"two hosts answer", func(r Round) float64 { return r.BothMS }},
 		{"two kernels have the VIP", func(r Round) float64 { return r.BothBoundMS }},
 		{"Protected after repair", func(r Round) float64 { return r.ProtectedMS }},
+		{"writes refused (number)", func(r Round) float64 { return float64(r.Refused) }},
+		{"writes sent again (number)", func(r Round) float64 { return float64(r.Resent) }},
 	}
 	var all []Figure
 	for _, f := range Faults() {

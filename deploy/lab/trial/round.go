@@ -26,6 +26,8 @@ type Round struct {
 	BothMS       float64      `json:"both_answer_ms"`  // two hosts answered at one moment, in all
 	BothBoundMS  float64      `json:"both_bound_ms"`   // two kernels had the VIP at one moment, in all
 	ProtectedMS  float64      `json:"protected_ms"`    // from repair to Protected
+	Refused      int          `json:"refused"`         // writes that were answered with an error
+	Resent       int          `json:"resent"`          // writes that were cut off unanswered, and acknowledged when sent again
 	Changeover   *Changeover  `json:"last_changeover"` // the Manager's own account
 	Compared     []Comparison `json:"compared"`
 	Unasked      string       `json:"unasked,omitempty"` // a change of Primary that nobody caused
@@ -261,6 +263,10 @@ func (t *Trial) check(ctx context.Context, r *Round) error {
 		return err
 	}
 	r.Compared = compared
+	r.Refused, r.Resent = t.pool.ledger.failures(r.At)
+	if r.Refused > 0 {
+		r.problem("%d writes were answered with an error, the last: %v", r.Refused, t.pool.ledger.refused[len(t.pool.ledger.refused)-1])
+	}
 	for _, c := range compared {
 		if c.Lost > 0 || c.Twice > 0 {
 			r.problem("%s: %d acknowledged records lost, %d stored twice: %v", c.Host, c.Lost, c.Twice, c.Examples)
