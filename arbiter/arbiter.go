@@ -124,6 +124,8 @@ func (a *Arbiter) register() {
 	p.HandleCall(pool.MethodPair, nil, func(_ context.Context, c *transport.Conn, body []byte) (any, error) {
 		return AcceptPairing(a.trust, c, body, pool.Arbiter, a.name())
 	})
+	greeter := &Greeter{Self: a.introduction}
+	p.HandleCall(pool.MethodGreet, nil, greeter.Answer)
 	p.HandleCall(pool.MethodJoin, a.fromMaster, handle(a.join))
 	p.HandleCall(pool.MethodPlan, a.fromMaster, handle(a.plan))
 	p.HandleCall(pool.MethodAbandon, a.fromMaster, handle(a.abandon))

@@ -38,6 +38,7 @@ type Config struct {
 	ConfigurationTimeout time.Duration // 0: 10 minutes
 	GuardCommand         []string      // argv of the guard of the virtual IP; nil: this program with "guard"
 	Version              string
+	Modules              []string // licensed modules, sorted; nil: this product has none
 	Log                  *slog.Logger
 }
 
