@@ -371,6 +371,8 @@ func poolMessage(p pool.Event, member string) string {
 		return "the pool is effective"
 	case "not_electable":
 		return "this Manager cannot take over from " + member
+	case "member_cloned":
+		return "a second machine with the identity of " + member + " was refused"
 	case "digest_differs":
 		return "the databases of the Managers differ"
 	}

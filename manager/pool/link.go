@@ -37,6 +37,8 @@ type peer struct {
 	dead     uint64         // term in which its death is proven by a farewell
 	laid     release        // what it laid down itself last
 	boot     string         // of its present process
+	home     string         // boot of the process that answers at the member's address; empty: none does
+	homeAt   Instant        // last answer of that process
 	mark     Position       // where its log ended when that process was first heard
 	beaten   [paths]Instant // last heartbeat of its own, to tell it from mere answers
 	asked    map[uint64]chan verdict
@@ -103,7 +105,7 @@ func (p *Pool) dialLink(ctx context.Context, id MemberID, path int) (*linkConn, 
 	rec := p.Record()
 	c, err := p.cfg.Dialer.Dial(ctx, m.addr(path).String(), m.Fingerprint, transport.Hello{
 		Kind: transport.KindLink, Pool: rec.Pool, Incarnation: rec.Incarnation,
-		From: string(rec.Self), To: string(id), Path: path,
+		From: string(rec.Self), To: string(id), Path: path, Boot: p.boot,
 	})
 	if err != nil {
 		return nil, err
@@ -140,7 +142,7 @@ func (p *Pool) linkDown(id MemberID, c *linkConn) {
 	defer p.mu.Unlock()
 	pr := p.peers[id]
 	if pr.out[c.path] == c {
-		pr.out[c.path] = nil
+		pr.out[c.path], pr.home = nil, ""
 		p.stream.cut(id, c.path)
 	}
 	delete(pr.in, c)
@@ -212,6 +214,7 @@ func (p *Pool) onReply(id MemberID, c *linkConn, m linkMessage) {
 	switch {
 	case m.Answer != nil:
 		if sent, ok := c.sent[m.Answer.Seq]; ok {
+			p.atHomeLocked(pr, m.Answer.Boot, now)
 			delete(c.sent, m.Answer.Seq)
 			pr.rtt += (now.Sub(sent) - pr.rtt) / 8
 			if pr.answered[c.path] == 0 {
@@ -324,7 +327,7 @@ func (p *Pool) onBeat(from MemberID, path int, b beat) answer {
 	if b.Laid != nil {
 		p.onRelease(from, *b.Laid)
 	}
-	a := answer{Seq: b.Seq, Term: b.Term, Epoch: b.Epoch, Stale: stale}
+	a := answer{Seq: b.Seq, Term: b.Term, Epoch: b.Epoch, Boot: p.boot, Stale: stale}
 	// Whoever holds the right itself supports nobody else's.
 	if b.Lead && !p.isArbiter(from) && p.ctx.Err() == nil && Now() >= p.lease.until() {
 		length := p.timing.Lease()

@@ -41,6 +41,8 @@ type answer struct {
 	Term    uint64 `json:"t"`
 	Epoch   uint64 `json:"e,omitempty"`
 	Granted bool   `json:"g,omitempty"`
+	// Boot is that of the answering process.
+	Boot string `json:"bt,omitempty"`
 	// Stale says that the asker's log ends before where it once was: its store was lost or
 	// rolled back, and it must not vote until it has caught up.
 	Stale bool `json:"s,omitempty"`

@@ -163,6 +163,18 @@ func (p *Pool) courtesy() error {
 
 // admit decides who may open a Raft connection or a link to this member.
 func (p *Pool) admit(h transport.Hello, fingerprint string) error {
+	err := p.examine(h, fingerprint)
+	var no *transport.Refusal
+	if errors.As(err, &no) && no.Code == codeCloned && p.seldom("cloned "+h.From, time.Minute) {
+		p.event(Event{Code: "member_cloned", Severity: "error", Member: MemberID(h.From), Cause: no.Text})
+	}
+	return err
+}
+
+// codeCloned is the refusal of a process that has the identity of a member which is alive elsewhere.
+const codeCloned = "cloned"
+
+func (p *Pool) examine(h transport.Hello, fingerprint string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m, ok := p.record.Member(MemberID(h.From))
@@ -177,8 +189,33 @@ func (p *Pool) admit(h transport.Hello, fingerprint string) error {
 		return transport.Refuse("wrong_member", "this is member %s, not %s: an address is used twice", short(string(p.self)), short(h.To))
 	case h.Kind == transport.KindRaft && m.Role == Arbiter:
 		return transport.Refuse("arbiter", "an Arbiter sends no Raft messages")
+	case p.clonedLocked(p.peers[m.ID], h.Boot):
+		return transport.Refuse(codeCloned, "%s is alive at %v already: this process has a copy of its data folder and key; stop it and start it on an empty folder", m.Name, m.Address)
 	}
 	return nil
+}
+
+// clonedLocked reports that a process with the identity of a member is not the one that answers at
+// the member's address: a copied machine or data folder. Two of them would vote twice.
+func (p *Pool) clonedLocked(pr *peer, boot string) bool {
+	if pr == nil || boot == "" || pr.home == "" || pr.home == boot || Since(pr.homeAt) > p.timing.Detect() {
+		return false
+	}
+	return true
+}
+
+// atHomeLocked notes which process answers at a member's address, and ends the links of any other.
+func (p *Pool) atHomeLocked(pr *peer, boot string, now Instant) {
+	pr.homeAt = now
+	if pr.home == boot {
+		return
+	}
+	pr.home = boot
+	for c := range pr.in {
+		if boot != "" && c.Hello.Boot != "" && c.Hello.Boot != boot {
+			c.Conn.Close()
+		}
+	}
 }
 
 func short(s string) string { return s[:min(12, len(s))] }

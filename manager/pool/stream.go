@@ -49,7 +49,7 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 	defer cancel()
 	c, err := s.p.cfg.Dialer.Dial(ctx, m.addr(path).String(), m.Fingerprint, transport.Hello{
 		Kind: transport.KindRaft, Pool: rec.Pool, Incarnation: rec.Incarnation,
-		From: string(rec.Self), To: string(id), Path: path,
+		From: string(rec.Self), To: string(id), Path: path, Boot: s.p.boot,
 	})
 	if err != nil {
 		return nil, err

@@ -41,6 +41,7 @@ type Hello struct {
 	From        string `json:"from,omitempty"` // member id of the sender
 	To          string `json:"to,omitempty"`   // member id that the sender means to reach
 	Path        int    `json:"path,omitempty"` // 0: first heartbeat path, 1: second
+	Boot        string `json:"boot,omitempty"` // of the sender's process, new at each start
 	Method      string `json:"method,omitempty"`
 }
 
