@@ -79,7 +79,9 @@ type report struct {
 	Status  Status   `json:"s"`
 	Last    Position `json:"p"`           // end of its log
 	Applied uint64   `json:"x,omitempty"` // stored in its database
-	Disk    string   `json:"k,omitempty"` // why its disk is not healthy; empty: it is
+	// ApplyLag is how long the oldest committed entry that its database lacks has been waiting.
+	ApplyLag time.Duration `json:"al,omitempty"`
+	Disk     string        `json:"k,omitempty"` // why its disk is not healthy; empty: it is
 	// Hears is, by member, how long ago it heard it, in ms; -1 never, first path and second.
 	Hears       map[MemberID][2]int64 `json:"h,omitempty"`
 	Digest      string                `json:"d,omitempty"`

@@ -100,6 +100,7 @@ type Pool struct {
 	links   broadcast // a link came up
 	started Instant
 	boot    string // new at each Open
+	backlog backlog
 	doubt   string // owned by detect
 	notify  chan bool
 

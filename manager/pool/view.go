@@ -39,6 +39,7 @@ func (p *Pool) reportNow() report {
 		r.Disk = err.Error()
 	}
 	r.Applied = p.raft.AppliedIndex()
+	r.ApplyLag = p.backlog.lag(p.raft.CommitIndex(), r.Applied, Now())
 	if err := p.fit(); err != nil {
 		r.Unfit = err.Error()
 	}
@@ -202,7 +203,7 @@ func (p *Pool) compute() View {
 				row.InStep = row.Status == Online
 				break
 			}
-			row.InStep = gate.InStep && voters[m.ID] && !p.digest.differs
+			row.InStep = gate.InStep && voters[m.ID] && !p.digest.differs && pr.report.ApplyLag < applyLagLimit
 			if at := max(gate.Match, pr.report.Last.Index); at < last {
 				row.Behind = last - at
 			}
@@ -291,6 +292,8 @@ func (p *Pool) Obstacles() []Reason {
 			behind = last - gate.Match
 		}
 		add(other.Role.String()+"_behind", "%s is not in step (%d entries behind, copies: %s)", other.Name, behind, copies(gate))
+	case pr.report.ApplyLag >= applyLagLimit:
+		add(other.Role.String()+"_applying", "%s has everything in its log, but its database is %.1f s late", other.Name, pr.report.ApplyLag.Seconds())
 	}
 	if p.digest.differs {
 		add("digest_differs", "the databases of the two Managers differ at entry %d: re-synchronise %s", p.digest.at, other.Name)
