@@ -73,7 +73,7 @@ type runCmd struct {
 	loadFlags
 	Rounds int    `help:"How many faults, one after the other." default:"200"`
 	Seed   uint64 `help:"The same seed gives the same faults; 0 chooses one." default:"0"`
-	Faults string `help:"What to choose from: kill, killguard, freeze, freezeall, poweroff, cut, unplug, handover." default:"kill"`
+	Faults string `help:"What to choose from: kill, killguard, freeze, freezeall, poweroff, cut, unplug, apart, deaf, mute, handover." default:"kill"`
 }
 
 func (r *runCmd) run(ctx context.Context, p *trial.Pool, s *stage) (int, error) {

@@ -25,12 +25,22 @@ const (
 	PowerOff  Fault = "poweroff"  // the host vanishes without a word
 	Cut       Fault = "cut"       // its link is cut in silence
 	Unplug    Fault = "unplug"    // its link loses the carrier
+	Apart     Fault = "apart"     // the two Managers do not see each other; everybody else sees both
+	Deaf      Fault = "deaf"      // it hears no other member, and is heard
+	Mute      Fault = "mute"      // it is heard by no other member, and hears
 	HandOver  Fault = "handover"  // no fault: the planned change
 )
 
+// mayStay says that the pool may keep its Primary through the fault, or move it: clients reach both
+// Managers all the while.
+func (f Fault) mayStay() bool { return f == Apart || f == Deaf || f == Mute }
+
+// others are the members besides host.
+func others(host string) []string { return []string{Other(host), "arbiter"} }
+
 // Faults are all there are.
 func Faults() []Fault {
-	return []Fault{Kill, KillGuard, Freeze, FreezeAll, PowerOff, Cut, Unplug, HandOver}
+	return []Fault{Kill, KillGuard, Freeze, FreezeAll, PowerOff, Cut, Unplug, Apart, Deaf, Mute, HandOver}
 }
 
 // ParseFaults reads a list such as "kill,poweroff".
@@ -65,6 +75,10 @@ func (p *Pool) Inflict(ctx context.Context, f Fault, host string) (time.Time, er
 		return time.Now(), link.Unplug()
 	case FreezeAll:
 		return time.Now(), h.Freeze()
+	case Apart:
+		return time.Now(), p.lab.Part(host, Other(host))
+	case Deaf, Mute:
+		return time.Now(), p.block(f, host, p.lab.Block)
 	case HandOver:
 		return p.handOver(ctx, host)
 	}
@@ -81,6 +95,19 @@ func (p *Pool) Inflict(ctx context.Context, f Fault, host string) (time.Time, er
 		return p.killWithGuard(ctx, host, proc)
 	}
 	return time.Time{}, fmt.Errorf("fault %q is unknown: choose from %v", f, Faults())
+}
+
+// block sets or lifts the one-way blocks of a host that is deaf or mute.
+func (p *Pool) block(f Fault, host string, set func(from, to string) error) error {
+	var errs []error
+	for _, o := range others(host) {
+		if f == Deaf {
+			errs = append(errs, set(o, host))
+		} else {
+			errs = append(errs, set(host, o))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // handOver asks a Manager to hand over. It may refuse with a reason that passes, such as a Backup
@@ -135,6 +162,10 @@ func (p *Pool) Repair(ctx context.Context, f Fault, host string) error {
 		return h.Thaw()
 	case Cut, Unplug:
 		return link.Heal()
+	case Apart:
+		return p.lab.Join(host, Other(host))
+	case Deaf, Mute:
+		return p.block(f, host, p.lab.Unblock)
 	case HandOver:
 		return nil
 	}

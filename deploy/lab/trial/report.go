@@ -168,10 +168,13 @@ func (r Round) Line() string {
 		acked, lost, twice = max(acked, c.Acknowledged), lost+c.Lost, twice+c.Twice
 	}
 	s := fmt.Sprintf("%-9s %s (%s)", r.Fault, r.Host, role)
-	if r.WasPrimary {
+	switch {
+	case r.WasPrimary && r.VIPMovedMS < 0:
+		s += fmt.Sprintf(": VIP stayed, longest silence %.1f ms", r.SilenceMS)
+	case r.WasPrimary:
 		s += fmt.Sprintf(": VIP moved %.1f ms, first write %.1f ms, all units %.1f ms, old answer gone %.1f ms",
 			r.VIPMovedMS, r.FirstWriteMS, r.AllUnitsMS, r.OldAnswerMS)
-	} else {
+	default:
 		s += fmt.Sprintf(": longest silence %.1f ms", r.SilenceMS)
 	}
 	return s + fmt.Sprintf("; %d acknowledged, lost %d, twice %d", acked, lost, twice)

@@ -107,8 +107,18 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 		return r, fmt.Errorf("%s of %s: %w", f, host, err)
 	}
 	served := r.At
-	if r.WasPrimary {
-		served, err = t.waitMoved(ctx, host, r.At)
+	switch {
+	case f.mayStay():
+		// Long enough for every timer to run out. Whoever serves then does so in spite of the fault.
+		if at, err := t.waitMoved(ctx, host, r.At, stayFor); err == nil && r.WasPrimary {
+			r.VIPMovedMS = ms(at.Sub(r.At))
+		}
+		if !pause(ctx, time.Until(r.At.Add(stayFor))) {
+			return r, context.Cause(ctx)
+		}
+		served = time.Now()
+	case r.WasPrimary:
+		served, err = t.waitMoved(ctx, host, r.At, 30*time.Second)
 		if err != nil {
 			r.problem("%v", err)
 			return r, context.Cause(ctx)
@@ -118,8 +128,10 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 	if err := t.pool.WaitUnits(ctx, served, 30*time.Second); err != nil {
 		r.problem("after %s of %s: %v", f, host, err)
 	}
-	r.acknowledgements(t.pool, served)
-	if r.WasPrimary {
+	if r.acknowledgements(t.pool, served); f.mayStay() {
+		r.FirstWriteMS, r.AllUnitsMS = -1, -1 // they were waited for until the fault had lasted; the silence tells
+	}
+	if r.VIPMovedMS >= 0 {
 		t.settle(ctx, f, host)
 		r.Changeover = t.changeover(ctx, host, before.Term)
 	}
@@ -127,10 +139,16 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 	return r, context.Cause(ctx)
 }
 
+// stayFor is how long a fault is held through which the Primary may stay.
+const stayFor = 3 * time.Second
+
 // unasked notes when the Primary is not the one that the fault left: something else moved it, such
 // as a member that was silent for too long on a busy machine. Nothing is lost by it, so it is
 // reported beside the problems, not among them.
 func (t *Trial) unasked(ctx context.Context, r *Round) {
+	if r.Fault.mayStay() {
+		return
+	}
 	want := Other(r.Host) // a fault that hit the Online Manager changes nothing, one that hit the Primary moves it
 	now, s, err := t.pool.Primary(ctx)
 	if err != nil || now == want {
@@ -143,8 +161,8 @@ func (t *Trial) unasked(ctx context.Context, r *Round) {
 }
 
 // waitMoved waits until the other host's kernel has the VIP and returns when that was.
-func (t *Trial) waitMoved(ctx context.Context, from string, since time.Time) (time.Time, error) {
-	patience := time.NewTimer(30 * time.Second)
+func (t *Trial) waitMoved(ctx context.Context, from string, since time.Time, limit time.Duration) (time.Time, error) {
+	patience := time.NewTimer(limit)
 	defer patience.Stop()
 	for {
 		changed := t.watch.Changed()
@@ -158,7 +176,7 @@ func (t *Trial) waitMoved(ctx context.Context, from string, since time.Time) (ti
 		case <-ctx.Done():
 			return time.Time{}, context.Cause(ctx)
 		case <-patience.C:
-			return time.Time{}, fmt.Errorf("the VIP did not move from %s within 30 s; bound now: %v", from, t.watch.Holders())
+			return time.Time{}, fmt.Errorf("the VIP did not move from %s within %v; bound now: %v", from, limit, t.watch.Holders())
 		}
 	}
 }

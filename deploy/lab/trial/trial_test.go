@@ -86,6 +86,17 @@ func TestSoundPoolPassesEveryFault(t *testing.T) {
 	}
 }
 
+func TestAPoolMayKeepItsPrimaryWhileManagersAreApart(t *testing.T) {
+	p := openPool(t, "")
+	rep := open(t, p).Measure(context.Background(), 1, []trial.Fault{trial.Apart})
+	if rep.Failed() || len(rep.Rounds) != 1 {
+		t.Fatalf("problems: %v", rep.Problems)
+	}
+	if r := rep.Rounds[0]; r.VIPMovedMS >= 0 || r.SilenceMS <= 0 || r.Unasked != "" || !strings.Contains(r.Line(), "VIP stayed") {
+		t.Errorf("a Primary that stayed is reported as: %s", r.Line())
+	}
+}
+
 func TestRandomRoundsRepeatWithTheirSeed(t *testing.T) {
 	p := openPool(t, "")
 	tr := open(t, p)
