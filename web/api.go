@@ -58,32 +58,47 @@ func (s *Server) orders() map[string]func(context.Context, order) (any, error) {
 
 func message(text string, err error) (any, error) { return map[string]string{"message": text}, err }
 
-// command answers one of orders. It takes JSON alone, which no form of another site can send.
+// command answers one of orders.
 func (s *Server) command(do func(context.Context, order) (any, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		noStore(c)
-		r := c.Request()
-		if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != "application/json" {
-			return echo.NewHTTPError(http.StatusUnsupportedMediaType, "send JSON, with the content type application/json")
-		}
 		var q order
-		d := json.NewDecoder(r.Body)
-		d.DisallowUnknownFields()
-		if err := d.Decode(&q); err != nil {
-			return echo.NewHTTPError(http.StatusBadRequest, "the body is no JSON object of this call")
-		}
-		answer, err := do(r.Context(), q)
-		if err == nil {
-			return c.JSON(http.StatusOK, answer)
-		}
-		var p *Problem
-		if !errors.As(err, &p) {
+		if err := readJSON(c, &q); err != nil {
 			return err
 		}
-		code := http.StatusConflict
-		if len(p.Fields) > 0 {
-			code = http.StatusUnprocessableEntity
-		}
-		return c.JSON(code, map[string]any{"error": map[string]any{"code": code, "message": p.Message, "problem": p}})
+		v, err := do(c.Request().Context(), q)
+		return answer(c, http.StatusOK, v, err)
 	}
+}
+
+// readJSON reads the body of a call into q. It takes JSON alone, which no form of another site can
+// send, and no key that q does not have.
+func readJSON(c echo.Context, q any) error {
+	r := c.Request()
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != "application/json" {
+		return echo.NewHTTPError(http.StatusUnsupportedMediaType, "send JSON, with the content type application/json")
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(q); err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, "the body is no JSON object of this call: "+strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+// answer sends v with code, or the problem that kept a call from being done: 422 when fields of it
+// are wrong, else 409.
+func answer(c echo.Context, code int, v any, err error) error {
+	noStore(c)
+	if err == nil {
+		return c.JSON(code, v)
+	}
+	var p *Problem
+	if !errors.As(err, &p) {
+		return err
+	}
+	code = http.StatusConflict
+	if len(p.Fields) > 0 {
+		code = http.StatusUnprocessableEntity
+	}
+	return c.JSON(code, map[string]any{"error": map[string]any{"code": code, "message": p.Message, "problem": p}})
 }

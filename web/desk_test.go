@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -96,7 +97,27 @@ func (d *fakeDesk) Restore(_ context.Context, name string, y bool) (string, erro
 }
 func (d *fakeDesk) Units(context.Context) ([]Unit, error) { return []Unit{{Name: "u1"}}, nil }
 func (d *fakeDesk) AddUnit(_ context.Context, name string) (string, error) {
-	return d.tell("add " + name)
+	_, err := d.tell("add " + name)
+	return `{"name":"` + name + `"}`, err
+}
+func (d *fakeDesk) CheckToken(_ context.Context, text string) (Token, error) {
+	switch text {
+	case "rpt_1_reads":
+		return Token{ID: "1", Name: "reader", Scope: ScopeRead}, nil
+	case "rpt_2_operates":
+		return Token{ID: "2", Name: "robot", Scope: ScopeOperate}, nil
+	}
+	return Token{}, ErrLogin
+}
+func (d *fakeDesk) Tokens(context.Context) ([]Token, error) {
+	return []Token{{ID: "1", Name: "reader", Scope: ScopeRead, By: "ann", CreatedMS: 1}}, nil
+}
+func (d *fakeDesk) AddToken(_ context.Context, name, scope string, days int, by string) (Token, string, error) {
+	_, err := d.tell(fmt.Sprintf("token %s %s %d %s", name, scope, days, by))
+	return Token{ID: "3", Name: name, Scope: scope, By: by, CreatedMS: 1}, "rpt_3_new", err
+}
+func (d *fakeDesk) RemoveToken(_ context.Context, id string) (string, error) {
+	return d.tell("end token " + id)
 }
 func (d *fakeDesk) RemoveUnit(_ context.Context, name string, y bool) (string, error) {
 	return d.ask("remove "+name, y)

@@ -65,11 +65,11 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 			return c.Redirect(http.StatusSeeOther, "/login")
 		}
 		c.Response().Header().Set("WWW-Authenticate", `Basic realm="manager", charset="UTF-8"`)
-		return echo.NewHTTPError(http.StatusUnauthorized, "login needed: open /login in a browser, or send name and password with HTTP Basic")
+		return echo.NewHTTPError(http.StatusUnauthorized, "login needed: open /login in a browser, or send an API token, or name and password with HTTP Basic")
 	}
 }
 
-// who returns the user of a request, by cookie or HTTP Basic. Error: ErrLogin.
+// who returns the user of a request, by cookie, API token or HTTP Basic. Error: ErrLogin.
 func (s *Server) who(c echo.Context) (string, error) {
 	r := c.Request()
 	if value := sessionValue(c); value != "" {
@@ -77,13 +77,15 @@ func (s *Server) who(c echo.Context) (string, error) {
 			return name, nil
 		}
 	}
+	if name, there, err := s.bearer(c); there {
+		return name, err
+	}
 	name, password, ok := r.BasicAuth()
 	if !ok || r.TLS == nil {
 		return "", ErrLogin
 	}
 	if s.basic.blocked(c.RealIP(), s.clock()) {
-		c.Response().Header().Set("Retry-After", "30")
-		return "", echo.NewHTTPError(http.StatusTooManyRequests, "too many wrong passwords: wait half a minute")
+		return "", s.pauseLogin(c)
 	}
 	c.Set("basic", true)
 	err := s.verify(r.Context(), name, password)
@@ -92,6 +94,12 @@ func (s *Server) who(c echo.Context) (string, error) {
 		s.cfg.Log.Warn("login refused", "from", c.RealIP())
 	}
 	return name, err
+}
+
+// pauseLogin answers somebody who has sent too many wrong ones.
+func (s *Server) pauseLogin(c echo.Context) error {
+	c.Response().Header().Set("Retry-After", "30")
+	return echo.NewHTTPError(http.StatusTooManyRequests, "too many wrong passwords or tokens: wait half a minute")
 }
 
 func (s *Server) verify(ctx context.Context, name, password string) error {

@@ -12,6 +12,7 @@ import (
 // a first call without it may be answered by a *Problem with Confirm.
 type Operations interface {
 	Administration
+	Tokens
 	Forming
 	Data
 	// Units lists the field units.

@@ -63,6 +63,8 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/setup", s.setup, s.limit(0.5, 5))
 	e.GET("/account", s.accountPage)
 	e.POST("/account/password", s.changePassword, s.limit(0.5, 5))
+	s.tokenRoutes(e)
+	s.unitCalls(e)
 	e.GET("/about", s.aboutPage)
 	e.GET("/waiting", s.waitingPage)
 	e.POST("/waiting/token", s.waitingToken)

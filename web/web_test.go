@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -406,6 +407,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+var parameter = regexp.MustCompile(`:([a-z_]+)`)
+
 // TestDocumentCoversRoutesAndObjects keeps the API document true.
 func TestDocumentCoversRoutesAndObjects(t *testing.T) {
 	s := built(t, testConfig(newSource(full())))
@@ -425,7 +428,7 @@ func TestDocumentCoversRoutesAndObjects(t *testing.T) {
 		}
 	}
 	for _, r := range s.echo.Routes() {
-		entry := r.Method + " " + strings.ReplaceAll(r.Path, ":file", "{file}")
+		entry := r.Method + " " + parameter.ReplaceAllString(r.Path, "{$1}")
 		// Pages for people are no part of the API, but for the few that programs meet.
 		if strings.HasPrefix(r.Path, "/api/") || slices.Contains(inDoc, entry) {
 			inCode = append(inCode, entry)

@@ -33,6 +33,7 @@ type cli struct {
 	Redundancy redundancyCmd `cmd:"" help:"Form, change, verify and end a redundancy pool."`
 	Unit       unitCmd       `cmd:"" help:"Field units: add, list, remove."`
 	User       userCmd       `cmd:"" help:"People who may log in to the pages."`
+	APIToken   apiTokenCmd   `cmd:"" name:"api-token" help:"Tokens with which programs use the API."`
 	Database   databaseCmd   `cmd:"" help:"Save and restore this node's database."`
 	Query      queryCmd      `cmd:"" help:"Run one reading SQL statement on this node's copy."`
 	Sweep      sweepCmd      `cmd:"" hidden:"" help:"Remove a virtual IP that a dead process left; for service managers."`

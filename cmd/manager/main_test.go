@@ -86,6 +86,16 @@ func (f *fakeManager) AddUser(_ context.Context, name, password string) (control
 func (f *fakeManager) SetPassword(_ context.Context, name, password string) (control.Done, error) {
 	return f.tell("user passwd %s %s", name, password)
 }
+func (f *fakeManager) AddToken(_ context.Context, name, scope string, days int, by string) (control.NewToken, error) {
+	_, err := f.tell("api-token add %s %s %d %t", name, scope, days, by != "")
+	return control.NewToken{Text: "rpt_1_x"}, err
+}
+func (f *fakeManager) ListTokens(context.Context) ([]control.Token, error) {
+	return []control.Token{{ID: "1", Name: "n", Scope: "read", By: "ann", ExpiresMS: 86400000}}, f.err
+}
+func (f *fakeManager) RemoveToken(_ context.Context, id string) (control.Done, error) {
+	return f.tell("api-token remove %s", id)
+}
 func (f *fakeManager) SaveDatabase(_ context.Context, file string) (control.Done, error) {
 	return f.tell("save %s", file)
 }
@@ -148,6 +158,9 @@ func TestCommandsArrive(t *testing.T) {
 		{"unit remove u1 --yes", "unit remove u1"},
 		{"user add ann", "user add ann secret word"},
 		{"user passwd ann", "user passwd ann secret word"},
+		{"api-token add script --scope operate --days 30", "api-token add script operate 30 true"},
+		{"api-token add script", "api-token add script read 365 true"},
+		{"api-token remove 1", "api-token remove 1"},
 		{"database save " + file, "save " + file},
 		{"database restore " + file + " --yes", "restore copy.db"},
 	} {

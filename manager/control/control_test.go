@@ -94,6 +94,17 @@ func (f *fakeManager) AddUser(_ context.Context, name, password string) (Done, e
 func (f *fakeManager) SetPassword(_ context.Context, name, password string) (Done, error) {
 	return f.tell("user passwd %s %s", name, password)
 }
+func (f *fakeManager) AddToken(_ context.Context, name, scope string, days int, by string) (NewToken, error) {
+	_, err := f.tell("api-token add %s %s %d %s", name, scope, days, by)
+	return NewToken{Token{ID: "1", Name: name, Scope: scope}, "rpt_1_x"}, err
+}
+func (f *fakeManager) ListTokens(context.Context) ([]Token, error) {
+	f.tell("api-token list")
+	return []Token{{ID: "1", Name: "n"}}, f.err
+}
+func (f *fakeManager) RemoveToken(_ context.Context, id string) (Done, error) {
+	return f.tell("api-token remove %s", id)
+}
 func (f *fakeManager) SaveDatabase(_ context.Context, file string) (Done, error) {
 	return f.tell("database save %s", file)
 }
@@ -160,6 +171,14 @@ func TestEveryOperationArrives(t *testing.T) {
 	done(r.RemoveUnit(ctx, "u1", true))
 	done(r.AddUser(ctx, "ann", "secret word"))
 	done(r.SetPassword(ctx, "ann", "other"))
+	made, err := r.AddToken(ctx, "script", "read", 30, "ann")
+	must(err)
+	tokens, err := r.ListTokens(ctx)
+	must(err)
+	if made.Text != "rpt_1_x" || made.Name != "script" || len(tokens) != 1 {
+		t.Errorf("made %+v, listed %+v", made, tokens)
+	}
+	done(r.RemoveToken(ctx, "1"))
 	done(r.SaveDatabase(ctx, "/tmp/x"))
 	done(r.RestoreDatabase(ctx, "/tmp/x", false))
 	must(r.Query(ctx, "SELECT 1", func(c []string) error { rows = append(rows, strings.Join(c, "|")); return nil },
@@ -184,6 +203,9 @@ unit list
 unit remove u1 true
 user add ann secret word
 user passwd ann other
+api-token add script read 30 ann
+api-token list
+api-token remove 1
 database save /tmp/x
 database restore /tmp/x false
 query SELECT 1`

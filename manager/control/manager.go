@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"maps"
 )
 
 // Manager is what a Manager's process can be told to do. Every method is safe for concurrent use,
@@ -14,6 +15,7 @@ type Manager interface {
 	Redundancy
 	Units
 	Users
+	Tokens
 	Database
 }
 
@@ -131,7 +133,7 @@ type queryStep struct {
 
 // ManagerOps returns the operations of m for Open.
 func ManagerOps(m Manager) map[string]Handler {
-	return map[string]Handler{
+	ops := map[string]Handler{
 		"status": func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) { return m.Status(ctx) },
 		"verify": withForm(func(ctx context.Context, f Form) (any, error) { return m.Verify(ctx, f) }),
 		"set":    withForm(func(ctx context.Context, f Form) (any, error) { return m.Set(ctx, f) }),
@@ -167,6 +169,8 @@ func ManagerOps(m Manager) map[string]Handler {
 				func(row []any) error { return step(queryStep{Row: row}) })
 		},
 	}
+	maps.Copy(ops, tokenOps(m))
+	return ops
 }
 
 func simple(do func(context.Context, request) (any, error)) Handler {

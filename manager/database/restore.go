@@ -76,7 +76,7 @@ func (s *Store) restore(ctx context.Context, file string, keepOld bool) (err err
 	if _, _, err := migrate(ctx, conn); err != nil {
 		return err
 	}
-	if _, err := conn.ExecContext(ctx, "DELETE FROM secret_user; DELETE FROM user_row; DELETE FROM client_result; DELETE FROM client"); err != nil {
+	if _, err := conn.ExecContext(ctx, "DELETE FROM secret_user; DELETE FROM user_row; DELETE FROM client_result; DELETE FROM client; DELETE FROM setting_row WHERE "+isToken); err != nil {
 		return err
 	}
 	saved, err := readPosition(ctx, conn)

@@ -86,7 +86,13 @@ func (c contextReader) Read(b []byte) (int, error) {
 	return c.r.Read(b)
 }
 
-// stripLogins removes the password hashes, and with VACUUM all traces of deleted rows.
+// TokenPrefix begins the keys of the replicated settings that programs log in with. They are in no
+// saved copy, and a restored one brings none back.
+const TokenPrefix = "token."
+
+const isToken = "substr(key, 1, 6) = '" + TokenPrefix + "'"
+
+// stripLogins removes the password hashes and what programs log in with, and with VACUUM all traces of deleted rows.
 func stripLogins(ctx context.Context, path string) (err error) {
 	db, err := openScratch(path)
 	if err != nil {
@@ -97,25 +103,33 @@ func stripLogins(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT name, hash FROM secret_user")
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		var name, hash string
-		if err := rows.Scan(&name, &hash); err != nil {
-			return firstError(err, rows.Close())
+	for _, t := range []struct {
+		sql string
+		row func(key, value string) row
+	}{
+		{"SELECT name, hash FROM secret_user", func(name, hash string) row { return rowUserSecret(nil, name, hash) }},
+		{"SELECT key, value FROM setting_row WHERE " + isToken, func(key, value string) row { return rowSetting(nil, key, value) }},
+	} {
+		rows, err := db.QueryContext(ctx, t.sql)
+		if err != nil {
+			return err
 		}
-		p.digest.sub(rowUserSecret(nil, name, hash))
-	}
-	if err := firstError(rows.Err(), rows.Close()); err != nil {
-		return err
+		for rows.Next() {
+			var key, value string
+			if err := rows.Scan(&key, &value); err != nil {
+				return firstError(err, rows.Close())
+			}
+			p.digest.sub(t.row(key, value))
+		}
+		if err := firstError(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
 	}
 	sum := p.digest.bytes()
 	if _, err := db.ExecContext(ctx, "UPDATE state SET digest = ?", sum[:]); err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, "DELETE FROM secret_user; VACUUM")
+	_, err = db.ExecContext(ctx, "DELETE FROM secret_user; DELETE FROM setting_row WHERE "+isToken+"; VACUUM")
 	return err
 }
 

@@ -14,7 +14,8 @@ import (
 func TestSaveLeavesOutEveryLogin(t *testing.T) {
 	s := openStore(t, "")
 	must(t, s, cmd(1, UnitAdd{Name: "u", Secret: [32]byte{7}}), cmd(2, UserPut{"anna", "$argon2id$OLDOLDOLD", 0}), cmd(3, UserPut{"anna", "$argon2id$NEWNEWNEW", 0}),
-		cmd(4, SettingPut{"k", "DELETEDVALUE"}), cmd(5, SettingRemove{"k"}), cmd(6, batch(record("u", 1, 1000, 21.5))))
+		cmd(4, SettingPut{"k", "DELETEDVALUE"}), cmd(5, SettingRemove{"k"}), cmd(6, batch(record("u", 1, 1000, 21.5))),
+		cmd(7, SettingPut{TokenPrefix + "id", "TOKENHASH"}))
 	file := filepath.Join(t.TempDir(), "saved.db")
 	if err := s.Save(t.Context(), file, false); err != nil {
 		t.Fatal(err)
@@ -23,7 +24,7 @@ func TestSaveLeavesOutEveryLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"OLDOLDOLD", "NEWNEWNEW", "DELETEDVALUE"} {
+	for _, secret := range []string{"OLDOLDOLD", "NEWNEWNEW", "DELETEDVALUE", "TOKENHASH"} {
 		if bytes.Contains(b, []byte(secret)) {
 			t.Errorf("%s is in the saved file", secret)
 		}
@@ -42,7 +43,7 @@ func TestSaveLeavesOutEveryLogin(t *testing.T) {
 		t.Errorf("left in the folder: %v, %v", left, err)
 	}
 	saved, err := s.RestoreCheck(t.Context(), file)
-	if err != nil || saved.Index != 6 || saved.Schema != len(migrations) || saved.Size == 0 {
+	if err != nil || saved.Index != 7 || saved.Schema != len(migrations) || saved.Size == 0 {
 		t.Errorf("check: %+v, %v", saved, err)
 	}
 	if err := s.Save(t.Context(), filepath.Join(t.TempDir(), "no", "such", "folder"), false); err == nil {
