@@ -114,6 +114,9 @@ func (p *Pool) dialLink(ctx context.Context, id MemberID, path int) (*linkConn, 
 }
 
 func (p *Pool) linkFailed(id MemberID, err error) {
+	if no, ok := expulsion(err); ok {
+		p.expel(no)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pr := p.peers[id]
@@ -211,11 +214,13 @@ func (p *Pool) onReply(id MemberID, c *linkConn, m linkMessage) {
 	pr.heard[c.path] = now
 	var consent Instant
 	var at tenure
+	has, behind := uint64(0), false
 	switch {
 	case m.Answer != nil:
 		if sent, ok := c.sent[m.Answer.Seq]; ok {
 			p.atHomeLocked(pr, m.Answer.Boot, now)
 			delete(c.sent, m.Answer.Seq)
+			has, behind = m.Answer.Revision, m.Answer.Revision < p.record.Revision
 			pr.rtt += (now.Sub(sent) - pr.rtt) / 8
 			if pr.answered[c.path] == 0 {
 				pr.rtt = now.Sub(sent)
@@ -237,6 +242,9 @@ func (p *Pool) onReply(id MemberID, c *linkConn, m linkMessage) {
 	p.mu.Unlock()
 	if consent != 0 {
 		p.lease.consent(id, at, consent)
+	}
+	if behind {
+		p.spread(id, has)
 	}
 }
 
@@ -283,6 +291,10 @@ func (p *Pool) serveLink(conn *transport.Conn) {
 			p.touch(id, c.path)
 			p.onRelease(id, *m.Release)
 			continue
+		case m.Record != nil:
+			p.touch(id, c.path)
+			p.onRecord(id, *m.Record)
+			continue
 		default:
 			continue
 		}
@@ -320,6 +332,7 @@ func (p *Pool) onBeat(from MemberID, path int, b beat) answer {
 		p.heardLead = true
 	}
 	stale := p.staleLocked(pr, b.Boot, b.Report.Last)
+	revision := p.record.Revision
 	if b.View != nil && b.View.Term >= p.view.Term {
 		p.view, p.viewAt = *b.View, now
 	}
@@ -327,7 +340,7 @@ func (p *Pool) onBeat(from MemberID, path int, b beat) answer {
 	if b.Laid != nil {
 		p.onRelease(from, *b.Laid)
 	}
-	a := answer{Seq: b.Seq, Term: b.Term, Epoch: b.Epoch, Boot: p.boot, Stale: stale}
+	a := answer{Seq: b.Seq, Term: b.Term, Epoch: b.Epoch, Boot: p.boot, Stale: stale, Revision: revision}
 	// Whoever holds the right itself supports nobody else's.
 	if b.Lead && !p.isArbiter(from) && p.ctx.Err() == nil && Now() >= p.lease.until() {
 		length := p.timing.Lease()

@@ -199,8 +199,14 @@ func (p *Pool) reduce(ctx context.Context, rec Record) error {
 			return fmt.Errorf("take %s out of the pool: %w", m.Name, err)
 		}
 	}
+	if rec.Phase == PhaseEffective {
+		for _, m := range others {
+			rec.Gone = Bury(rec.Gone, m, GoneLeft)
+		}
+	}
 	me := rec.me()
 	me.Role = Standalone
+	rec.Revision = 0
 	rec.Members, rec.Phase, rec.VIP = []Member{me}, PhaseSingle, ""
 	rec.Incarnation, rec.Highest = NewID(), nil
 	if err := p.adopt(rec); err != nil {

@@ -9,6 +9,7 @@ type linkMessage struct {
 	Release *release `json:"r,omitempty"`
 	Ask     *ask     `json:"q,omitempty"`
 	Verdict *verdict `json:"v,omitempty"`
+	Record  *Record  `json:"rc,omitempty"` // to an Arbiter: what was agreed meanwhile
 }
 
 // beat is a heartbeat. With Lead the sender leads in Term and asks for a lease.
@@ -46,6 +47,8 @@ type answer struct {
 	// Stale says that the asker's log ends before where it once was: its store was lost or
 	// rolled back, and it must not vote until it has caught up.
 	Stale bool `json:"s,omitempty"`
+	// Revision of the sender's record.
+	Revision uint64 `json:"rv,omitempty"`
 }
 
 // release says that the sender no longer is Primary in Term and names who may follow.
@@ -93,6 +96,8 @@ type report struct {
 	Name        string                `json:"nm,omitempty"`
 	Unfit       string                `json:"u,omitempty"`  // why it could not serve although its disk is well
 	Starting    bool                  `json:"st,omitempty"` // has just started and votes for nobody yet
+	Revision    uint64                `json:"rv,omitempty"` // of its record
+	RunsOld     bool                  `json:"ro,omitempty"` // must be opened anew to work by its record
 }
 
 // View is the leader's picture of the pool, handed to all so that it reads the same everywhere.

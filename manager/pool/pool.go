@@ -66,6 +66,9 @@ type Config struct {
 	Maintenance bool
 	Version     string
 	Log         *slog.Logger
+	// Expelled, if set, is called when another member refuses this one for good: it was replaced
+	// (GoneReplaced), the pool was left (GoneLeft), or it was formed anew ("incarnation").
+	Expelled func(code, text string)
 	// OnRecord is called after the record changed on disk.
 	OnRecord func(Record)
 
@@ -109,7 +112,9 @@ type Pool struct {
 	mu          sync.Mutex
 	record      Record
 	peers       map[MemberID]*peer
-	linkStops   map[MemberID]context.CancelFunc
+	linkStops   map[MemberID]linkStop
+	runsOld     bool
+	expelled    *transport.Refusal
 	view        View
 	viewAt      Instant
 	status      Status
@@ -213,7 +218,7 @@ func Open(cfg Config) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: cfg, self: rec.Self, timing: rec.Timing, log: cfg.Log, record: rec, started: Now(),
-		peers: map[MemberID]*peer{}, linkStops: map[MemberID]context.CancelFunc{}, gone: make(chan struct{}), rested: make(chan struct{}),
+		peers: map[MemberID]*peer{}, linkStops: map[MemberID]linkStop{}, gone: make(chan struct{}), rested: make(chan struct{}),
 		notify: make(chan bool, 16), stale: map[MemberID]bool{}, maintenance: cfg.Maintenance, status: Online,
 		noteworthy: map[string]Instant{}, boot: NewID()[:8],
 	}

@@ -27,6 +27,8 @@ type Member struct {
 	MAC         string         `json:"mac,omitempty"`    // of the interface towards the LAN, to know its ARP answers
 	Symbol      string         `json:"symbol,omitempty"` // free text of the operator
 	Comment     string         `json:"comment,omitempty"`
+	// Deactivated: it votes, but takes no Primary and may be away (maintenance).
+	Deactivated bool `json:"deactivated,omitempty"`
 }
 
 // addr returns the member's address on a path; invalid when it has none there.
@@ -58,6 +60,10 @@ type Record struct {
 	Timing      Timing   `json:"timing"`
 	VIP         string   `json:"vip,omitempty"`    // address/prefix, the same on all
 	Active      bool     `json:"active,omitempty"` // the Master takes Primary back by itself
+	// Revision counts the changes that were agreed on while the pool ran.
+	Revision uint64 `json:"revision,omitempty"`
+	// Gone are former members, so that they learn when they come back.
+	Gone []Gone `json:"gone,omitempty"`
 	// Highest is the highest log term seen of each member: one that returns with less has lost
 	// or rolled back its store.
 	Highest map[MemberID]Position `json:"highest,omitempty"`

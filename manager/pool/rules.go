@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -178,6 +179,11 @@ func (p *Pool) examine(h transport.Hello, fingerprint string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m, ok := p.record.Member(MemberID(h.From))
+	for _, g := range p.record.Gone {
+		if g.ID == MemberID(h.From) && g.Fingerprint == fingerprint {
+			return g.refusal(h.Pool)
+		}
+	}
 	switch {
 	case h.Incarnation != p.record.Incarnation:
 		return transport.Refuse("incarnation", "pool %s has been formed anew since: this member belongs to an earlier forming; reset it and let it join", short(h.Pool))
@@ -220,25 +226,31 @@ func (p *Pool) atHomeLocked(pr *peer, boot string, now Instant) {
 
 func short(s string) string { return s[:min(12, len(s))] }
 
+// linkStop ends the links to a member, which were opened to these addresses.
+type linkStop struct {
+	stop context.CancelFunc
+	at   [paths]netip.AddrPort
+}
+
 // syncPeers starts and stops links so that there is one per member and path of the record.
 func (p *Pool) syncPeers() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, stop := range p.linkStops {
-		if _, ok := p.record.Member(id); !ok {
-			stop()
+	for id, l := range p.linkStops {
+		if m, ok := p.record.Member(id); !ok || m.Address != l.at[0] || m.Second != l.at[1] {
+			l.stop()
 			delete(p.linkStops, id)
 		}
 	}
 	for _, m := range p.record.Members {
-		if m.ID == p.self || p.linkStops[m.ID] != nil {
+		if m.ID == p.self || p.linkStops[m.ID].stop != nil {
 			continue
 		}
 		if p.peers[m.ID] == nil {
 			p.peers[m.ID] = &peer{id: m.ID, in: map[*linkConn]int{}, asked: map[uint64]chan verdict{}}
 		}
 		ctx, stop := context.WithCancel(p.ctx)
-		p.linkStops[m.ID] = stop
+		p.linkStops[m.ID] = linkStop{stop, [paths]netip.AddrPort{m.Address, m.Second}}
 		for path := range paths {
 			if m.addr(path).IsValid() {
 				p.wg.Go(func() { p.keepLink(ctx, m.ID, path) })

@@ -49,6 +49,7 @@ func (p *Pool) reportNow() report {
 	if p.sickness != "" && r.Disk == "" {
 		r.Disk = p.sickness
 	}
+	r.Revision, r.RunsOld = p.record.Revision, p.staleRunLocked()
 	r.Digest, r.DigestAt = p.digest.sum, p.digest.index
 	for id, pr := range p.peers {
 		r.Hears[id] = [2]int64{age(pr.heard[0]), age(pr.heard[1])}
@@ -258,6 +259,9 @@ func (p *Pool) peerStatusLocked(pr *peer) Status {
 func (p *Pool) Obstacles() []Reason {
 	other, ok := p.otherManager()
 	if !ok {
+		if p.Record().Phase == PhaseEffective {
+			return []Reason{{"manager_missing", "this pool has no second Manager: its place is to be filled (replace)"}}
+		}
 		return []Reason{{"standalone", "no redundancy is configured: there is no other Manager"}}
 	}
 	if p.raft.State() != raft.Leader {
@@ -304,6 +308,8 @@ func (p *Pool) Obstacles() []Reason {
 		} else if disk := p.peers[m.ID].report.Disk; disk != "" {
 			add("arbiter_disk", "%s cannot write, so it cannot vote: %s", m.Name, disk)
 		}
+	} else if p.record.Phase == PhaseEffective {
+		add("arbiter_missing", "this pool has no Arbiter: its place is to be filled (replace)")
 	}
 	return out
 }
@@ -417,6 +423,8 @@ type MemberState struct {
 	Hears    map[MemberID][2]int64
 	Disk     string
 	Version  string
+	Revision uint64 // of the agreement that it has
+	RunsOld  bool   // it must be opened anew to work by it
 }
 
 // State returns the present picture. It never blocks on disk or network.
@@ -456,6 +464,9 @@ func (p *Pool) State() State {
 			s.Health = HealthForming
 		}
 	}
+	if p.expelled != nil && !fresh {
+		s.Reasons = []Reason{{"refused_" + p.expelled.Code, p.expelled.Text}}
+	}
 	rows := map[MemberID]MemberView{}
 	for _, r := range p.view.Members {
 		rows[r.ID] = r
@@ -464,6 +475,7 @@ func (p *Pool) State() State {
 		row := MemberState{Member: m, InStep: rows[m.ID].InStep && fresh, Behind: rows[m.ID].Behind}
 		if m.ID == p.self {
 			row.Status, row.Heard, row.Commit, row.Version = s.Status, 0, p.watch.commitTime(), p.cfg.Version
+			row.Revision, row.RunsOld = p.record.Revision, p.staleRunLocked()
 		} else if pr := p.peers[m.ID]; pr != nil {
 			row.Status = p.peerStatusLocked(pr)
 			row.Heard, row.RTT, row.Failure, row.ClockOff = -1, pr.rtt, pr.failure, pr.wallOff
@@ -472,6 +484,7 @@ func (p *Pool) State() State {
 			}
 			row.Commit, row.Hears = time.Duration(pr.report.CommitUS)*time.Microsecond, pr.report.Hears
 			row.Disk, row.Version = pr.report.Disk, pr.report.Version
+			row.Revision, row.RunsOld = pr.report.Revision, pr.report.RunsOld
 		}
 		s.Members = append(s.Members, row)
 	}

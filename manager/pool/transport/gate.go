@@ -110,6 +110,15 @@ func (g *Gate) PeerDown() { g.set(func() { g.down, g.goodRun = true, 0 }) }
 // answer of the dead process must not.
 func (g *Gate) PeerUp() { g.set(func() { g.down, g.goodRun = false, 0 }) }
 
+// NewPeer says that another Manager has taken the place of the one before: what that one had stored
+// says nothing about this one, which has to be filled first.
+func (g *Gate) NewPeer() {
+	g.set(func() {
+		g.match, g.good, g.goodRun, g.down = 0, time.Time{}, 0, false
+		g.state, g.backOff, g.openedAt = GateOpen, 0, time.Now()
+	})
+}
+
 // NoPeer says that there is no other Manager to wait for (away true), or that there is again.
 func (g *Gate) NoPeer(away bool) { g.set(func() { g.away = away }) }
 
