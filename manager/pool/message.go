@@ -98,17 +98,22 @@ type report struct {
 	Starting    bool                  `json:"st,omitempty"` // has just started and votes for nobody yet
 	Revision    uint64                `json:"rv,omitempty"` // of its record
 	RunsOld     bool                  `json:"ro,omitempty"` // must be opened anew to work by its record
+	Term        uint64                `json:"t,omitempty"`  // of its log
+	Follows     MemberID              `json:"fo,omitempty"` // whom it takes for the leader
+	Facts       Facts                 `json:"fx,omitzero"`
 }
 
 // View is the leader's picture of the pool, handed to all so that it reads the same everywhere.
 type View struct {
 	Term       uint64         `json:"term"`
+	Leader     MemberID       `json:"leader,omitempty"` // whose picture this is
 	Primary    MemberID       `json:"primary,omitempty"`
 	Health     Health         `json:"health"`
 	Members    []MemberView   `json:"members"`
 	Reasons    []Reason       `json:"reasons,omitempty"` // why a failover would not succeed now
 	Changeover *Changeover    `json:"changeover,omitempty"`
 	Extra      map[string]any `json:"extra,omitempty"` // facts the composer wants on every page
+	Recovery   Recovery       `json:"recovery,omitzero"`
 }
 
 // MemberView is one row of a View.

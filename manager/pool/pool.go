@@ -60,6 +60,8 @@ type Config struct {
 	// Fit, if set, says why this Manager could not serve now apart from its disk, such as an
 	// interface without carrier; nil: it could. It must not block.
 	Fit func() error
+	// Facts, if set, are shown of this member by every other one. It must not block.
+	Facts func() Facts
 	// Event gets events; it must not block.
 	Event func(Event)
 	// Maintenance: this member votes but takes no Primary.

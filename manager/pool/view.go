@@ -43,6 +43,8 @@ func (p *Pool) reportNow() report {
 	if err := p.fit(); err != nil {
 		r.Unfit = err.Error()
 	}
+	r.Facts = p.facts()
+	r.Follows, r.Term = p.leader()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.Status, r.Maintenance, r.Starting = p.statusLocked(), p.maintenance, p.promise.starting()
@@ -170,7 +172,7 @@ func (p *Pool) compute() View {
 	obstacles := p.Obstacles()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := View{Term: term, Extra: p.extra}
+	v := View{Term: term, Leader: p.self, Extra: p.extra, Recovery: p.recoveryLocked()}
 	if v.Extra == nil {
 		v.Extra = p.view.Extra // of the leader before, until this one knows its own
 	}
@@ -224,10 +226,16 @@ func (p *Pool) compute() View {
 		v.Health = HealthForming
 	case p.status != Primary:
 		v.Health = Failure
+		if len(v.Reasons) == 0 {
+			v.Reasons = []Reason{{"no_primary", "no Manager is Primary at this moment"}}
+		}
 	case reachable == 3 && votersSeen == 3 && len(obstacles) == 0:
 		v.Health = Protected
 	default:
 		v.Health = Degraded
+		if len(v.Reasons) == 0 {
+			v.Reasons = []Reason{{"voters", "not all three members vote at this moment"}}
+		}
 	}
 	return v
 }
@@ -274,30 +282,28 @@ func (p *Pool) Obstacles() []Reason {
 	add := func(code, format string, args ...any) { out = append(out, Reason{code, fmt.Sprintf(format, args...)}) }
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pr := p.peers[other.ID]
-	switch st := p.peerStatusLocked(pr); {
+	pr, role := p.peers[other.ID], other.Role.String()
+	st := p.peerStatusLocked(pr)
+	heard := st != Unreachable && st != Unknown
+	addIf := func(yes bool, code, format string, args ...any) {
+		if yes {
+			add(code, format, args...)
+		}
+	}
+	switch {
 	case p.record.Phase != PhaseEffective:
 		add("forming", "the pool is still being formed")
-	case st == Unreachable || st == Unknown:
-		add(other.Role.String()+"_unreachable", "%s is not reachable at %v", other.Name, other.Address)
-	case pr.report.Disk != "":
-		add(other.Role.String()+"_disk", "%s cannot write: %s", other.Name, pr.report.Disk)
-	case pr.report.Unfit != "":
-		add(other.Role.String()+"_unfit", "%s could not serve: %s", other.Name, pr.report.Unfit)
-	case p.cutOffLocked(other.ID):
-		add(other.Role.String()+"_first_path", "%s is cut off on the first path, where the virtual IP is", other.Name)
-	case pr.report.Maintenance:
-		add(other.Role.String()+"_maintenance", "%s is in maintenance and takes no Primary", other.Name)
-	case pr.report.Starting:
-		add(other.Role.String()+"_starting", "%s has just started and cannot vote yet", other.Name)
-	case !gate.InStep:
-		behind := uint64(0)
-		if gate.Match < last {
-			behind = last - gate.Match
-		}
-		add(other.Role.String()+"_behind", "%s is not in step (%d entries behind, copies: %s)", other.Name, behind, copies(gate))
-	case pr.report.ApplyLag >= applyLagLimit:
-		add(other.Role.String()+"_applying", "%s has everything in its log, but its database is %.1f s late", other.Name, pr.report.ApplyLag.Seconds())
+	case !heard:
+		add(role+"_unreachable", "%s is not reachable at %v", other.Name, other.Address)
+	default:
+		r := pr.report
+		addIf(r.Disk != "", role+"_disk", "%s cannot write: %s", other.Name, r.Disk)
+		addIf(r.Unfit != "", role+"_unfit", "%s could not serve: %s", other.Name, r.Unfit)
+		addIf(p.cutOffLocked(other.ID), role+"_first_path", "%s is cut off on the first path, where the virtual IP is", other.Name)
+		addIf(r.Maintenance, role+"_maintenance", "%s is in maintenance and takes no Primary", other.Name)
+		addIf(r.Starting, role+"_starting", "%s has just started and cannot vote yet", other.Name)
+		addIf(!gate.InStep, role+"_behind", "%s is not in step (%d entries behind, copies: %s)", other.Name, last-min(last, gate.Match), copies(gate))
+		addIf(gate.InStep && r.ApplyLag >= applyLagLimit, role+"_applying", "%s has everything in its log, but its database is %.1f s late", other.Name, r.ApplyLag.Seconds())
 	}
 	if p.digest.differs {
 		add("digest_differs", "the databases of the two Managers differ at entry %d: re-synchronise %s", p.digest.at, other.Name)
@@ -307,6 +313,8 @@ func (p *Pool) Obstacles() []Reason {
 			add("arbiter_unreachable", "%s is not reachable at %v: nobody could confirm the takeover", m.Name, m.Address)
 		} else if disk := p.peers[m.ID].report.Disk; disk != "" {
 			add("arbiter_disk", "%s cannot write, so it cannot vote: %s", m.Name, disk)
+		} else if p.record.Phase == PhaseEffective && heard && (p.deafLocked(other.ID, m.ID) || p.deafLocked(m.ID, other.ID)) {
+			add(role+"_arbiter_link", "%s and %s do not hear each other: %s could not get the vote that a takeover needs", other.Name, m.Name, other.Name)
 		}
 	} else if p.record.Phase == PhaseEffective {
 		add("arbiter_missing", "this pool has no Arbiter: its place is to be filled (replace)")
@@ -407,6 +415,11 @@ type State struct {
 	ViewAge  time.Duration // of the leader's picture; negative: none yet
 	Handing  bool
 	Archived bool
+	Leader   MemberID // whose picture it is; empty: none that is fresh
+	Recovery Recovery
+	// Verified is the entry at which the databases of both Managers were compared last; 0: not yet.
+	Verified uint64
+	Differs  bool // they did then
 }
 
 // MemberState is one row of a State.
@@ -425,11 +438,21 @@ type MemberState struct {
 	Version  string
 	Revision uint64 // of the agreement that it has
 	RunsOld  bool   // it must be opened anew to work by it
+	Unfit    string // why it could not serve although its disk is well
+	Starting bool   // has just started and votes for nobody yet
+	Term     uint64
+	Last     Position // the end of its log
+	Applied  uint64   // stored in its database
+	Follows  MemberID // whom it takes for the leader
+	Facts    Facts
+	// Maintenance: it votes, but takes no Primary.
+	Maintenance bool
+	Reported    time.Duration // how old that is; negative: it has said nothing yet
 }
 
 // State returns the present picture. It never blocks on disk or network.
 func (p *Pool) State() State {
-	last := p.lastPosition()
+	last, facts := p.lastPosition(), p.facts()
 	sick := p.electable()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -454,6 +477,7 @@ func (p *Pool) State() State {
 	}
 	if fresh {
 		s.Reasons, s.Primary, s.Extra = p.view.Reasons, p.view.Primary, p.view.Extra
+		s.Leader = p.view.Leader
 	} else {
 		s.Health = Failure
 		s.Reasons = []Reason{{"no_primary", "this member hears no Primary"}}
@@ -486,7 +510,13 @@ func (p *Pool) State() State {
 			row.Disk, row.Version = pr.report.Disk, pr.report.Version
 			row.Revision, row.RunsOld = pr.report.Revision, pr.report.RunsOld
 		}
+		p.completeLocked(&row, last, facts)
 		s.Members = append(s.Members, row)
+	}
+	agree(s.Members, p.view, fresh, p.self, p.timing.Detect())
+	s.Recovery, s.Verified, s.Differs = p.view.Recovery, p.digest.at, p.digest.differs
+	if !fresh {
+		s.Recovery = Recovery{Active: p.record.Active, Waits: p.timing.StabilityDelay, Left: -1}
 	}
 	return s
 }
