@@ -126,8 +126,10 @@ func (fl *files) close() {
 }
 
 // list returns the journal's file names, oldest first.
-func (fl *files) list() ([]string, error) {
-	entries, err := os.ReadDir(fl.dir)
+func (fl *files) list() ([]string, error) { return listFiles(fl.dir) }
+
+func listFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("journal: list files: %w", err)
 	}
@@ -207,6 +209,9 @@ func decode(r io.Reader) []Event {
 		}
 		var e Event
 		if !skipping && json.Unmarshal(line, &e) == nil && e.Seq > 0 {
+			if e.ID == "" { // written before events had one
+				e.ID = fmt.Sprintf("%s-%010x", e.Node, e.Seq)
+			}
 			events = append(events, e)
 		}
 		skipping = false

@@ -6,11 +6,14 @@
 // size: the oldest file is removed. Appending never waits for the disk and never fails; what the
 // disk refuses stays readable in memory, and is written once the disk takes it again.
 //
-// It does not replicate, filter by permission or notify; the composer does that with Follow.
+// It does not replicate, filter by permission or notify; the composer does that with Follow. Page
+// reads further back than memory, and Merge puts the pages of several journals together.
 package journal
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -34,6 +37,9 @@ const (
 type Event struct {
 	// Seq counts the events of this node since its journal began; set by Append.
 	Seq uint64 `json:"seq"`
+	// ID names the event among those of all nodes: the same event in two places has the same ID.
+	// Within one run of a node IDs grow as texts. Set by Append.
+	ID string `json:"id"`
 	// TimeMS is Unix milliseconds; Append sets it when it is 0.
 	TimeMS   int64          `json:"time_ms"`
 	Node     string         `json:"node"`
@@ -81,6 +87,8 @@ type disk interface {
 type Journal struct {
 	cfg   Config
 	files disk
+	old   archive
+	run   string // begins the IDs of this run
 	stop  chan struct{}
 	done  chan struct{}
 
@@ -124,6 +132,8 @@ func start(cfg Config, d disk, kept []Event, err error) *Journal {
 	j := &Journal{
 		cfg:   cfg,
 		files: d,
+		old:   archive{dir: cfg.Dir},
+		run:   newRun(),
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
 		grown: make(chan struct{}),
@@ -143,9 +153,10 @@ func start(cfg Config, d disk, kept []Event, err error) *Journal {
 	return j
 }
 
-// Append records e. It fills in Seq, and TimeMS, Node and Severity where they are empty, and
-// returns at once whatever the disk does. After Close the event is kept in memory only.
-func (j *Journal) Append(e Event) {
+// Append records e and returns it as it is kept. It fills in Seq and ID, and TimeMS, Node and
+// Severity where they are empty, and returns at once whatever the disk does. After Close the event
+// is kept in memory only.
+func (j *Journal) Append(e Event) Event {
 	if e.TimeMS == 0 {
 		e.TimeMS = time.Now().UnixMilli()
 	}
@@ -158,6 +169,7 @@ func (j *Journal) Append(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e.Seq = j.next
+	e.ID = fmt.Sprintf("%s-%010x", j.run, e.Seq)
 	j.next++
 	if len(j.ring) >= j.cfg.Keep {
 		j.ring = append(j.ring[:0:0], j.ring[len(j.ring)-j.cfg.Keep+1+j.cfg.Keep/8:]...) // an eighth at once: copying is rare
@@ -165,22 +177,14 @@ func (j *Journal) Append(e Event) {
 	j.ring = append(j.ring, e)
 	close(j.grown)
 	j.grown = make(chan struct{})
+	return e
 }
 
-// Filter chooses events; empty fields match everything.
-type Filter struct {
-	Severity Severity
-	Category string
-	Code     string
-	SinceMS  int64 // at or after
-}
-
-// Match reports whether e is chosen.
-func (f Filter) Match(e Event) bool {
-	return (f.Severity == "" || f.Severity == e.Severity) &&
-		(f.Category == "" || f.Category == e.Category) &&
-		(f.Code == "" || f.Code == e.Code) &&
-		e.TimeMS >= f.SinceMS
+// newRun returns what the IDs of one run begin with: 40 random bits.
+func newRun() string {
+	var b [5]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
 }
 
 // Recent returns the newest n events that match, oldest first. It reads memory only.
@@ -201,9 +205,13 @@ func (j *Journal) Recent(n int, f Filter) []Event {
 
 // Follow yields the events with Seq greater than after that match, as they come, until ctx ends
 // or the loop is left. A reader that is slower than the events loses the oldest; it sees the gap
-// in Seq. Zero for after starts with all that memory holds.
+// in Seq. Zero for after starts with all that memory holds; so does a number that this journal has
+// not reached, which is one of an earlier journal on this node.
 func (j *Journal) Follow(ctx context.Context, after uint64, f Filter) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
+		if after >= j.Next() {
+			after = 0
+		}
 		for {
 			fresh, grown := j.since(after)
 			for _, e := range fresh {
@@ -222,6 +230,13 @@ func (j *Journal) Follow(ctx context.Context, after uint64, f Filter) iter.Seq[E
 			}
 		}
 	}
+}
+
+// Next returns the Seq that the next event will have.
+func (j *Journal) Next() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.next
 }
 
 // Err returns why the newest events are not on disk, nil when they are (or will be at once).

@@ -72,9 +72,9 @@ func TestRecentFilters(t *testing.T) {
 	}{
 		{"all", 10, Filter{}, "old vip unit"},
 		{"the newest two, oldest first", 2, Filter{}, "vip unit"},
-		{"by category", 10, Filter{Category: "vip"}, "old vip"},
+		{"by category", 10, Filter{Categories: []string{"vip"}}, "old vip"},
 		{"by code", 10, Filter{Code: "stranger"}, "vip"},
-		{"by severity", 10, Filter{Severity: Warning}, "vip"},
+		{"by severity", 10, Filter{AtLeast: Warning}, "vip"},
 		{"since a moment", 10, Filter{SinceMS: 6}, "vip unit"},
 		{"none asked for", 0, Filter{}, ""},
 	} {
@@ -93,7 +93,7 @@ func TestFollowSeesWhatComesLater(t *testing.T) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		defer close(seen)
-		for e := range j.Follow(ctx, 0, Filter{Severity: Warning}) {
+		for e := range j.Follow(ctx, 0, Filter{AtLeast: Warning}) {
 			seen <- e
 		}
 	})
