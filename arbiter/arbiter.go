@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"redundancypool/manager/journal"
 	"redundancypool/manager/pool"
 	"redundancypool/manager/pool/transport"
 	"redundancypool/manager/trust"
@@ -46,6 +47,10 @@ type Arbiter struct {
 	trust  *trust.Store
 	port   *transport.Port
 	dialer *transport.Dialer
+	// journal has this Arbiter's own events: it is the witness of what both Managers did.
+	journal *journal.Journal
+	ending  <-chan struct{}
+	watch   context.CancelFunc // ends the look at the member's statuses; nil: none
 
 	// seen is member once more, for the status, which must not wait for mu: it is held while a
 	// disk may hang.
@@ -81,6 +86,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if a.trust, err = trust.Open(cfg.Dir); err != nil {
 		return err
 	}
+	a.journal, a.ending = openJournal(cfg, a.name()), ctx.Done()
+	defer a.journal.Close()
 	ln, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on the pool port %s: %w; choose another with --listen, or stop what uses it", cfg.Listen, err)
@@ -94,7 +101,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer a.stop()
 	cfg.Log.Info("arbiter serves", "port", ln.Addr().String(), "fingerprint", a.trust.Fingerprint().String())
+	a.event(journal.Info, "node", "started", "this Arbiter serves on "+ln.Addr().String())
 	<-ctx.Done()
+	a.event(journal.Info, "node", "stopping", "this Arbiter is being stopped")
 	return nil
 }
 
@@ -122,8 +131,15 @@ func NewDialer(s *trust.Store) *transport.Dialer {
 func (a *Arbiter) register() {
 	p := a.port
 	p.HandleCall(pool.MethodPair, nil, func(_ context.Context, c *transport.Conn, body []byte) (any, error) {
-		return AcceptPairing(a.trust, c, body, pool.Arbiter, a.name())
+		ans, err := AcceptPairing(a.trust, c, body, pool.Arbiter, a.name())
+		if err != nil {
+			a.event(journal.Warning, "trust", "pairing_refused", fmt.Sprintf("pairing from %v was refused: %v", c.RemoteAddr(), err))
+		} else {
+			a.event(journal.Info, "trust", "paired", fmt.Sprintf("the Master at %v is trusted", c.RemoteAddr()))
+		}
+		return ans, err
 	})
+	p.HandleCall(MethodEvents, a.fromManager, AnswerEvents(a.journal, a.ending))
 	greeter := &Greeter{Self: a.introduction}
 	p.HandleCall(pool.MethodGreet, nil, greeter.Answer)
 	p.HandleCall(pool.MethodJoin, a.fromMaster, handle(a.join))
@@ -311,15 +327,21 @@ func ApproveMembers(s *trust.Store, rec pool.Record) error {
 func (a *Arbiter) openLocked(dir string, rec pool.Record) error {
 	p, err := pool.Open(pool.Config{
 		Dir: dir, Record: rec, Port: a.port, Dialer: a.dialer, Version: a.cfg.Version, Log: a.cfg.Log,
-		Event: func(e pool.Event) {
-			a.cfg.Log.Info("event", "code", e.Code, "term", e.Term, "cause", e.Cause)
-		},
+		Event: a.poolEvent,
 	})
 	if err != nil {
 		return fmt.Errorf("start in pool %s: %w", short(rec.Pool), err)
 	}
 	a.member, a.dir = p, dir
 	a.seen.Store(p)
+	a.event(journal.Info, "pool", "joined", "this Arbiter takes part in pool "+short(rec.Pool))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	a.watch = func() { cancel(); <-done }
+	go func() {
+		defer close(done)
+		WatchMembers(ctx, p, func(e journal.Event) { a.journal.Append(e) })
+	}()
 	return nil
 }
 
@@ -392,6 +414,7 @@ func (a *Arbiter) forgetLocked(why string) error {
 		a.timer = nil
 	}
 	if a.member != nil {
+		a.unwatchLocked()
 		a.seen.Store(nil)
 		if err := a.member.Close(); err != nil {
 			a.cfg.Log.Warn("closing the member", "error", err)
@@ -400,6 +423,7 @@ func (a *Arbiter) forgetLocked(why string) error {
 	}
 	if a.dir != "" {
 		a.cfg.Log.Info("pool forgotten", "why", why)
+		a.event(journal.Warning, "pool", "forgotten", "this Arbiter belongs to no pool any more: "+why)
 	}
 	a.dir, a.attempt = "", pending{}
 	return os.RemoveAll(a.pools())
@@ -453,6 +477,7 @@ func (a *Arbiter) stop() {
 		a.timer = nil
 	}
 	a.seen.Store(nil)
+	a.unwatchLocked()
 	if a.member != nil {
 		if err := a.member.Close(); err != nil {
 			a.cfg.Log.Warn("closing the member", "error", err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"redundancypool/manager/control"
+	"redundancypool/manager/journal"
 	"redundancypool/manager/pool"
 )
 
@@ -39,13 +40,15 @@ type StatusMember struct {
 func (a *Arbiter) control() (*control.Server, error) {
 	return control.Open(a.cfg.Dir, map[string]control.Handler{
 		"status": func(context.Context, json.RawMessage, func(any) error) (any, error) { return a.status(), nil },
-		"token": func(context.Context, json.RawMessage, func(any) error) (any, error) {
+		"token": func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) {
 			t, err := a.trust.NewToken(0)
 			if err != nil {
 				return nil, err
 			}
+			a.event(journal.Info, "user", "token", "a pairing token was made by "+caller(ctx))
 			return t.Text(), nil
 		},
+		"logs": a.logs,
 	}, a.cfg.Log)
 }
 
@@ -99,7 +102,7 @@ func Reset(dir string) error {
 		return fmt.Errorf("%w: stop it first (%w)", ErrBusy, err)
 	}
 	defer srv.Close()
-	for _, name := range []string{"pools", "trust.json", "node.crt", "node.key"} {
+	for _, name := range []string{"pools", "journal", "trust.json", "node.crt", "node.key"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}

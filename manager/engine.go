@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"redundancypool/arbiter"
 	"redundancypool/fieldunit/broker"
 	"redundancypool/manager/database"
 	"redundancypool/manager/journal"
@@ -177,6 +178,10 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 	e.proposer = newProposer(e.pool)
 	close(e.ready)
 	e.wg.Go(func() { e.replicateEvents(e.ctx) })
+	e.wg.Go(func() { m.logs.collect(e.ctx, e.pool) })
+	e.wg.Go(func() {
+		arbiter.WatchMembers(e.ctx, e.pool, func(ev journal.Event) { ev.Node = m.name(); m.record(ev) })
+	})
 	return nil
 }
 
@@ -279,7 +284,7 @@ func (l *linkCheck) up(local netip.Addr) error {
 // replicate queues an event for the history of both Managers; without a Primary here, or when too
 // many come at once, the journal alone keeps it.
 func (e *engine) replicate(ev journal.Event) {
-	if e.duty.Load() == nil && ev.To != pool.Primary.String() {
+	if e.duty.Load() == nil && ev.To != pool.Primary.String() && ev.To != pool.Alone.String() {
 		return
 	}
 	select {
@@ -310,7 +315,7 @@ func (e *engine) replicateEvents(ctx context.Context) {
 
 // eventDetails are the details of an event as JSON, with the change of status that it tells of.
 func eventDetails(ev journal.Event) string {
-	d := make(map[string]any, len(ev.Details)+3)
+	d := make(map[string]any, len(ev.Details)+4)
 	for k, v := range ev.Details {
 		d[k] = v
 	}
@@ -319,6 +324,9 @@ func eventDetails(ev journal.Event) string {
 	}
 	if ev.Term != 0 {
 		d["term"] = ev.Term
+	}
+	if ev.ID != "" {
+		d["event_id"] = ev.ID // so that it is known for the one in the journal
 	}
 	if len(d) == 0 {
 		return ""
@@ -334,11 +342,38 @@ func (e *engine) poolEvent(p pool.Event) {
 		Message: poolMessage(p, e.memberName(p.Member)), Cause: p.Cause, Details: p.Details,
 	}
 	if p.From != p.To {
-		ev.From, ev.To = p.From.String(), p.To.String()
+		e.ofStatus(&ev, p)
 	}
-	e.m.record(ev)
+	if p.Code != "member_connected" { // the change of its status tells it
+		e.m.record(ev)
+	}
 	if d := e.duty.Load(); d != nil && p.Code == "member_connected" && d.lease != nil {
 		d.lease.Announce() // a healed network may have learnt another place for the VIP
+	}
+}
+
+// ofStatus makes ev tell of a change of this node's status: in a pool of one, which is always
+// Primary inside, the word is Standalone.
+func (e *engine) ofStatus(ev *journal.Event, p pool.Event) {
+	ev.Category, ev.From, ev.To = "status", p.From.String(), p.To.String()
+	select {
+	case <-e.ready:
+	default:
+		return
+	}
+	st := e.pool.State()
+	ev.Details = map[string]any{"evidence": arbiter.Evidence(st)}
+	for k, v := range p.Details {
+		ev.Details[k] = v
+	}
+	if len(st.Record.Members) == 1 && st.Record.Phase != pool.PhaseForced {
+		ev.Details = p.Details
+		switch p.Code {
+		case "became_primary":
+			ev.To, ev.Message = pool.Alone.String(), "this Manager is Standalone and writes its database"
+		case "primary_ended":
+			ev.From, ev.Message = pool.Alone.String(), "this Manager writes its database no longer"
+		}
 	}
 }
 

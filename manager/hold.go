@@ -39,6 +39,7 @@ func (m *Manager) registerCalls() {
 	m.port.HandleCall(pool.MethodAbandon, master, decoded(m.onAbandon))
 	m.port.HandleCall(pool.MethodDismiss, m.fromPool, decoded(m.onDismiss))
 	m.port.HandleCall(methodHandOver, m.fromPool, decoded(m.onHandOver))
+	m.port.HandleCall(arbiter.MethodEvents, m.fromPool, arbiter.AnswerEvents(m.journal, m.ending.Done()))
 }
 
 func decoded[T any](f func(context.Context, T) (any, error)) func(context.Context, *transport.Conn, []byte) (any, error) {

@@ -58,6 +58,9 @@ type Manager struct {
 	dialer  *transport.Dialer
 	certs   certificates
 	first   firstCode
+	logs    *logbook
+	ending  context.Context // ends before the ports close
+	end     context.CancelFunc
 
 	flood flood
 
@@ -129,6 +132,8 @@ func start(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("data folder %s: %w; choose a folder that this user may write with --data", cfg.Dir, err)
 	}
 	m := &Manager{cfg: cfg, log: cfg.Log, restart: make(chan string, 1)}
+	m.logs = newLogbook(m)
+	m.ending, m.end = context.WithCancel(context.Background())
 	var err error
 	if m.settings, err = settings.Load(cfg.Dir); err != nil {
 		return nil, err
@@ -177,6 +182,7 @@ func (m *Manager) listen() error {
 
 // stop closes what start opened, as far as it came.
 func (m *Manager) stop() {
+	m.end()
 	var errs []error
 	if m.pages != nil {
 		errs = append(errs, m.pages.Close())
@@ -276,7 +282,7 @@ func (m *Manager) record(e journal.Event) {
 			e.Details = details
 		}
 	}
-	m.journal.Append(e)
+	e = m.journal.Append(e)
 	m.mu.Lock()
 	eng := m.engine
 	m.mu.Unlock()

@@ -29,20 +29,14 @@ const (
 // events sends the redundancy object as server-sent events: at once, at each change, and now and
 // then when there is none.
 func (s *Server) events(c echo.Context) error {
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
-		return echo.NewHTTPError(http.StatusServiceUnavailable, "too many pages with live updates are open: close some")
+	leave, err := s.enterStream()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(c.Request().Context(), streamLife)
 	defer cancel()
-	h := c.Response().Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no")
-	c.Response().WriteHeader(http.StatusOK)
-	out := http.NewResponseController(c.Response())
+	out := beginStream(c)
 	for {
 		changed := s.cfg.Source.Changed() // before reading, so that nothing is missed
 		r := s.cfg.Source.Redundancy()
@@ -63,6 +57,26 @@ func (s *Server) events(c echo.Context) error {
 			return nil
 		}
 	}
+}
+
+// enterStream takes a place among the live updates, which leave gives back.
+func (s *Server) enterStream() (leave func(), err error) {
+	select {
+	case s.streams <- struct{}{}:
+		return func() { <-s.streams }, nil
+	default:
+		return nil, echo.NewHTTPError(http.StatusServiceUnavailable, "too many pages with live updates are open: close some")
+	}
+}
+
+// beginStream answers with server-sent events, which no proxy may hold back.
+func beginStream(c echo.Context) *http.ResponseController {
+	h := c.Response().Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	c.Response().WriteHeader(http.StatusOK)
+	return http.NewResponseController(c.Response())
 }
 
 // waitForNews blocks until there is something to tell a page that knows r; false: ctx has ended.

@@ -15,6 +15,7 @@ type Operations interface {
 	Tokens
 	Forming
 	Data
+	Journals
 	// Units lists the field units.
 	Units(ctx context.Context) ([]Unit, error)
 	// AddUnit returns the unit's destination profile, with its secret, to be shown this once.

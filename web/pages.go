@@ -38,7 +38,7 @@ func newPages(version string) *pages {
 		"toKnow":     toKnow,
 		"size":       size,
 	}
-	return &pages{set: template.Must(template.New("").Funcs(funcs).ParseFS(pageFiles, "page/*.html"))}
+	return &pages{set: template.Must(template.New("").Funcs(funcs).Funcs(logWords).ParseFS(pageFiles, "page/*.html"))}
 }
 
 // Render implements echo.Renderer.

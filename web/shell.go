@@ -50,7 +50,7 @@ func (s *Server) shell(c echo.Context, title, here string) shell {
 
 // Links lists the menu of a page.
 func (s shell) Links() []link {
-	all := []link{{"/", "Status"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/trust", "Connections"}, {"/about", "About"}}
+	all := []link{{"/", "Status"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/about", "About"}}
 	out := all[:0]
 	for _, l := range all {
 		if s.Mode == modeFull || s.Mode == modeLight && open[l.Path]&inLight != 0 {
@@ -93,6 +93,7 @@ var open = map[string]int{
 	"/api/v1/redundancy/verify": inLight, "/api/v1/redundancy/set": inLight, "/api/v1/redundancy/leave": inLight,
 	"/api/v1/redundancy/activate": inLight, "/api/v1/redundancy/deactivate": inLight, "/api/v1/redundancy/handover": inLight,
 	"/api/v1/redundancy/recover": inLight, "/api/v1/redundancy/cancel": inWaiting,
+	"/logs": inLight, "/logs/stream": inLight, "/api/v1/logs": inLight, "/api/v1/logs/stream": inLight, "/api/v1/logs/export": inLight,
 	"/api/v1/redundancy/worst": inLight, "/api/v1/redundancy/waiting": inWaiting | inLight,
 }
 

@@ -11,11 +11,16 @@ type waitingView struct {
 	shell
 	W     Waiting
 	Token string // just made, shown this once
+	// Events are the newest of this node, newest first: the Logs page is closed meanwhile.
+	Events []LogEvent
 }
+
+// waitingEvents is how many events the waiting page shows.
+const waitingEvents = 8
 
 // renderWaiting answers with the waiting page; token is one just made, or empty.
 func (s *Server) renderWaiting(c echo.Context, code int, token string) error {
-	return c.Render(code, "waiting.html", waitingView{s.shell(c, "Forming the pool", "/waiting"), s.cfg.Operations.Waiting(), token})
+	return c.Render(code, "waiting.html", waitingView{s.shell(c, "Forming the pool", "/waiting"), s.cfg.Operations.Waiting(), token, s.cfg.Operations.OwnLogs(waitingEvents)})
 }
 
 // waitingPage is open while a pool is being formed; afterwards it leads to the normal pages.

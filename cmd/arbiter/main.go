@@ -37,6 +37,7 @@ type cli struct {
 	Serve  serveCmd  `cmd:"" help:"Run the Arbiter on a data folder."`
 	Token  tokenCmd  `cmd:"" help:"Print a one-time pairing token for the Master."`
 	Status statusCmd `cmd:"" help:"Show the pool as the Arbiter sees it."`
+	Logs   logsCmd   `cmd:"" help:"Show this Arbiter's own events."`
 	Reset  resetCmd  `cmd:"" help:"Make a stopped Arbiter a new one: identity, trust and pools are removed."`
 }
 

@@ -35,6 +35,7 @@ type cli struct {
 	User       userCmd       `cmd:"" help:"People who may log in to the pages."`
 	APIToken   apiTokenCmd   `cmd:"" name:"api-token" help:"Tokens with which programs use the API."`
 	Database   databaseCmd   `cmd:"" help:"Save and restore this node's database."`
+	Logs       logsCmd       `cmd:"" help:"Show the events of all members."`
 	Query      queryCmd      `cmd:"" help:"Run one reading SQL statement on this node's copy."`
 	Sweep      sweepCmd      `cmd:"" hidden:"" help:"Remove a virtual IP that a dead process left; for service managers."`
 }

@@ -4,8 +4,8 @@
 //
 // Server is the side of the running process, Client that of the commands. The Manager's
 // operations are named in manager.go; the Arbiter has some of its own and shares the rest. It
-// uses the standard library alone, so that the Arbiter stays small, and decides nothing: what an
-// operation does is the business of the Handler.
+// uses the standard library and system calls alone, so that the Arbiter stays small, and decides
+// nothing: what an operation does is the business of the Handler.
 package control
 
 import (

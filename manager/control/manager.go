@@ -17,6 +17,7 @@ type Manager interface {
 	Users
 	Tokens
 	Database
+	Logs
 }
 
 // Redundancy forms a pool, changes it and ends it.
@@ -159,6 +160,7 @@ func ManagerOps(m Manager) map[string]Handler {
 		"user/passwd":      simple(func(ctx context.Context, r request) (any, error) { return m.SetPassword(ctx, r.Name, r.Password) }),
 		"database/save":    simple(func(ctx context.Context, r request) (any, error) { return m.SaveDatabase(ctx, r.File) }),
 		"database/restore": simple(func(ctx context.Context, r request) (any, error) { return m.RestoreDatabase(ctx, r.File, r.Yes) }),
+		"logs":             logsOp(m),
 		"query": func(ctx context.Context, in json.RawMessage, step func(any) error) (any, error) {
 			var r request
 			if err := decodeRequest(in, &r); err != nil {

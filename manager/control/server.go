@@ -60,6 +60,7 @@ func Open(dir string, ops map[string]Handler, log *slog.Logger) (*Server, error)
 	s.http = &http.Server{
 		Handler:           s.handler(ops, log),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second, // a password typed on standard input is sent when complete
 		IdleTimeout:       30 * time.Second, // no WriteTimeout: a hand over or a long query streams

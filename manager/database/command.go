@@ -122,6 +122,10 @@ type Prune struct {
 // PoolPut says which pool the data belong to. ErrPoolSet when that is another one already.
 type PoolPut struct{ Pool string }
 
+// OwnEvents is the category of the events that the database adds itself while it applies a command;
+// all others come by EventAppend.
+const OwnEvents = "data"
+
 // Event is one entry of the replicated history.
 type Event struct {
 	ID       int64 // given by the database

@@ -239,6 +239,17 @@ func (s *Store) Events(ctx context.Context, f EventFilter) (all []Event, err err
 	return all, err
 }
 
+// EventsBack returns the newest events by time before (timeMS, id), newest first; among those of one
+// millisecond the higher id is the newer. It reads limit rows at most.
+func (s *Store) EventsBack(ctx context.Context, timeMS, id int64, limit int) (all []Event, err error) {
+	err = s.read(ctx, "events", func(db *sql.DB) (err error) {
+		all, err = list(ctx, db, func(r *sql.Rows, e *Event) error { return r.Scan(e.fields()...) },
+			"SELECT "+eventColumns+" FROM event_row WHERE (time_ms, id) < (?, ?) ORDER BY time_ms DESC, id DESC LIMIT ?", timeMS, id, limit)
+		return err
+	})
+	return all, err
+}
+
 // Changeovers returns the newest changes of Primary, newest first; limit 0: 100.
 func (s *Store) Changeovers(ctx context.Context, limit int) (all []Changeover, err error) {
 	if limit <= 0 {

@@ -241,7 +241,7 @@ func (a *applier) conflictEvents(ctx context.Context, proposed int64, records []
 		if err != nil {
 			return fmt.Errorf("describe conflict: %w", err)
 		}
-		err = a.event(ctx, proposed, Event{TimeMS: proposed, Severity: "warning", Category: "data", Code: "telemetry_conflict",
+		err = a.event(ctx, proposed, Event{TimeMS: proposed, Severity: "warning", Category: OwnEvents, Code: "telemetry_conflict",
 			Message: fmt.Sprintf("field unit %s sent different telemetry under one key; both are stored", t.Unit), Cause: cause, Details: string(details)})
 		if err != nil {
 			return err
