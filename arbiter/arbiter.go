@@ -55,6 +55,8 @@ type Arbiter struct {
 	// seen is member once more, for the status, which must not wait for mu: it is held while a
 	// disk may hang.
 	seen atomic.Pointer[pool.Pool]
+	// stray is a folder of a pool that cannot be one of this Arbiter's; nil: there is none.
+	stray atomic.Pointer[string]
 
 	mu      sync.Mutex
 	member  *pool.Pool
@@ -76,6 +78,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("data folder %s: %w; choose a folder that this user may write with --data", cfg.Dir, err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Dir, "settings.toml")); err == nil {
+		return fmt.Errorf("%s is a Manager's data folder; choose another with --data", cfg.Dir)
 	}
 	a := &Arbiter{cfg: cfg}
 	srv, err := a.control() // takes the folder's lock first
@@ -140,7 +145,7 @@ func (a *Arbiter) register() {
 		return ans, err
 	})
 	p.HandleCall(MethodEvents, a.fromManager, AnswerEvents(a.journal, a.ending))
-	greeter := &Greeter{Self: a.introduction}
+	greeter := &Greeter{Self: a.introduction, Met: a.met}
 	p.HandleCall(pool.MethodGreet, nil, greeter.Answer)
 	p.HandleCall(pool.MethodJoin, a.fromMaster, handle(a.join))
 	p.HandleCall(pool.MethodPlan, a.fromMaster, handle(a.plan))
@@ -256,11 +261,8 @@ func (a *Arbiter) join(_ context.Context, q pool.JoinRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.member != nil {
-		rec := a.member.Record()
-		if rec.Pool != q.Pool || rec.Phase == pool.PhaseEffective {
-			return nil, transport.Refuse("belongs_to_pool", "this Arbiter already belongs to pool %s; leave that pool first, or run \"arbiter reset\" on its machine if it no longer exists", short(rec.Pool))
-		}
+	if err := a.takenLocked(q.Pool); err != nil {
+		return nil, err
 	}
 	if err := a.forgetLocked("a newer attempt"); err != nil { // or one that ended without a word
 		return nil, fmt.Errorf("remove an unfinished attempt: %w", err)
@@ -317,7 +319,11 @@ func ApproveMembers(s *trust.Store, rec pool.Record) error {
 		if err != nil {
 			return transport.Refuse("malformed", "fingerprint of %s: %v", m.Name, err)
 		}
-		if err := s.Approve(fp, m.Role.String(), m.Name); err != nil {
+		p := trust.PeerRecord{Fingerprint: fp, Role: m.Role.String(), Name: m.Name, Address: m.Address.String(), How: trust.ByMaster}
+		if known, ok := s.Lookup(fp); ok && known.Role == p.Role && known.How != "" {
+			p.How = known.How // how a person came to trust it says more
+		}
+		if err := s.Approve(p); err != nil {
 			return fmt.Errorf("approve %s: %w", m.Name, err)
 		}
 	}
@@ -442,6 +448,11 @@ func (a *Arbiter) resume() error {
 	for _, d := range dirs {
 		dir := filepath.Join(a.pools(), d.Name())
 		rec, err := pool.ReadRecord(dir)
+		if errors.Is(err, fs.ErrNotExist) && isStray(dir) {
+			a.stray.Store(&dir)
+			a.cfg.Log.Error("this Arbiter joins no pool: its folder has the store of a pool without its record; run \"arbiter reset\" on it", "folder", dir)
+			continue
+		}
 		if errors.Is(err, fs.ErrNotExist) { // asked to join, never given a plan: its Master asks again
 			if err := os.RemoveAll(dir); err != nil {
 				return fmt.Errorf("remove an unfinished attempt: %w", err)

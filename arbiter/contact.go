@@ -67,6 +67,9 @@ func Greet(ctx context.Context, s *trust.Store, addr netip.AddrPort, self pool.I
 		fp, err := trust.Peer(cs)
 		out.Fingerprint, greeted, asked = fp, true, time.Now()
 		self.ClockMS = asked.UnixMilli()
+		if p, ok := s.Lookup(fp); ok {
+			self.Trusts = p.Role
+		}
 		return self, err
 	}, &out.Introduction)
 	now := time.Now()
@@ -106,8 +109,9 @@ type Greeter struct {
 	// Self is asked for each answer, and told who asks: whether that key is approved here, and
 	// belongs to a fellow member, it must find out itself.
 	Self func(fingerprint string) pool.Introduction
-	// Met, unless nil, hears of everybody who asks; it must not block.
-	Met func(c Contact)
+	// Met, unless nil, hears of everybody who asks, before the answer; its error refuses one. It must
+	// not block.
+	Met func(c Contact) error
 
 	mu    sync.Mutex
 	pace  map[netip.Addr]*rate.Limiter
@@ -137,7 +141,9 @@ func (g *Greeter) Answer(_ context.Context, c *transport.Conn, body []byte) (any
 			return nil, err
 		}
 		now := time.Now()
-		g.Met(Contact{Introduction: q, Address: from, Fingerprint: fp, Ahead: time.UnixMilli(q.ClockMS).Sub(now).Round(time.Millisecond)})
+		if err := g.Met(Contact{Introduction: q, Address: from, Fingerprint: fp, Ahead: time.UnixMilli(q.ClockMS).Sub(now).Round(time.Millisecond)}); err != nil {
+			return nil, err
+		}
 	}
 	a := g.Self(c.Fingerprint)
 	a.ClockMS = time.Now().UnixMilli()
@@ -165,6 +171,9 @@ func (g *Greeter) admits(from netip.Addr) bool {
 func (a *Arbiter) introduction(fingerprint string) pool.Introduction {
 	in := pool.Introduction{Role: pool.Arbiter.String(), Name: a.name(), Version: a.cfg.Version, Standing: pool.Free}
 	in.Trusts = TrustedAs(a.trust, fingerprint)
+	if a.stray.Load() != nil {
+		in.Standing = pool.Stray
+	}
 	if p := a.seen.Load(); p != nil {
 		rec := p.Record()
 		in.Standing = pool.Joining

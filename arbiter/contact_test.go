@@ -47,7 +47,7 @@ func TestFirstContact(t *testing.T) {
 		Self: func(fp string) pool.Introduction {
 			return pool.Introduction{Role: "arbiter", Name: "third", Version: "2", Standing: pool.Free, Trusts: TrustedAs(there, fp)}
 		},
-		Met: func(c Contact) { met = c },
+		Met: func(c Contact) error { met = c; return nil },
 	}
 	at := greeted(t, there, g)
 	c, err := Greet(ctx, here, at, pool.Introduction{Role: "master", Name: "first"})
@@ -63,7 +63,7 @@ func TestFirstContact(t *testing.T) {
 	if c.Ahead.Abs() > c.After+2*time.Millisecond { // the clock is told in ms
 		t.Errorf("the same clock is %v ahead, after %v", c.Ahead, c.After)
 	}
-	if err := there.Approve(here.Fingerprint(), "master", "first"); err != nil {
+	if err := there.Approve(trust.PeerRecord{Fingerprint: here.Fingerprint(), Role: "master", Name: "first"}); err != nil {
 		t.Fatal(err)
 	}
 	if c, err = Greet(ctx, here, at, pool.Introduction{}); err != nil || c.Trusts != "master" {

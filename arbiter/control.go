@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -38,7 +39,8 @@ type StatusMember struct {
 }
 
 func (a *Arbiter) control() (*control.Server, error) {
-	return control.Open(a.cfg.Dir, map[string]control.Handler{
+	ops := a.trustOps()
+	maps.Copy(ops, map[string]control.Handler{
 		"status": func(context.Context, json.RawMessage, func(any) error) (any, error) { return a.status(), nil },
 		"token": func(ctx context.Context, _ json.RawMessage, _ func(any) error) (any, error) {
 			t, err := a.trust.NewToken(0)
@@ -49,7 +51,8 @@ func (a *Arbiter) control() (*control.Server, error) {
 			return t.Text(), nil
 		},
 		"logs": a.logs,
-	}, a.cfg.Log)
+	})
+	return control.Open(a.cfg.Dir, ops, a.cfg.Log)
 }
 
 func (a *Arbiter) status() Status {

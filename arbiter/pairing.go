@@ -31,7 +31,7 @@ func AcceptPairing(s *trust.Store, c *transport.Conn, body []byte, self pool.Rol
 	if err != nil {
 		return nil, err
 	}
-	proof, err := s.Pair(binding, fp, q.Proof, q.Role.String(), q.Name)
+	proof, err := s.Pair(binding, q.Proof, trust.PeerRecord{Fingerprint: fp, Role: q.Role.String(), Name: q.Name, Address: hostOf(c)})
 	if err != nil {
 		return nil, transport.Refuse("pairing", "%v", err)
 	}
@@ -61,5 +61,7 @@ func Pair(ctx context.Context, s *trust.Store, d *transport.Dialer, addr netip.A
 	if err := token.CheckServer(binding, s.Fingerprint(), ans.Proof); err != nil {
 		return pool.PairAnswer{}, fmt.Errorf("node at %v: %w", addr, err)
 	}
-	return ans, s.Approve(token.Fingerprint, ans.Role.String(), ans.Name)
+	return ans, s.Approve(trust.PeerRecord{
+		Fingerprint: token.Fingerprint, Role: ans.Role.String(), Name: ans.Name, Address: addr.String(), How: trust.ByToken,
+	})
 }

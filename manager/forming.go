@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -164,11 +165,7 @@ func (e *engine) tryForm(ctx context.Context, a *attempt) error {
 // formOnce is one try with an incarnation of its own; whatever fails is undone.
 func (e *engine) formOnce(ctx context.Context, a *attempt) (err error) {
 	m, s := e.m, e.settings
-	backup, err := m.approved(pool.Backup)
-	if err != nil {
-		return err
-	}
-	third, err := m.approved(pool.Arbiter)
+	backup, third, err := e.trusted(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -212,6 +209,7 @@ func (e *engine) formOnce(ctx context.Context, a *attempt) (err error) {
 			a.step(pool.Step{Code: o.role.String() + "_join", Text: err.Error()})
 			return err
 		}
+		a.step(pool.Step{Code: o.role.String() + "_trust", Text: j.Name + " and this Master trust each other", Done: true})
 		a.step(pool.Step{Code: o.role.String() + "_join", Text: j.Name + " agrees to join", Done: true})
 		text, _ := o.peer.Fingerprint.MarshalText()
 		second := j.Second
@@ -236,6 +234,42 @@ func (e *engine) formOnce(ctx context.Context, a *attempt) (err error) {
 	}
 	m.event(journal.Info, "pool", "pool_formed", "the pool is formed with "+told[0].Name+" and "+told[1].Name, nil)
 	return nil
+}
+
+// trusted returns the keys of Backup and Arbiter once both trust this Master and are trusted by it.
+// What waits for a person is told for both, not for the first alone.
+func (e *engine) trusted(ctx context.Context, a *attempt) (backup, third trust.PeerRecord, err error) {
+	var missing []error
+	peers := map[pool.Role]trust.PeerRecord{}
+	for _, p := range partners(e.settings) {
+		known, err := e.m.approvedAt(p.role, p.at)
+		// A key that a token proved, or a pool was formed with, is trusted on the other side too.
+		if err == nil && known.How != trust.ByFingerprint {
+			peers[p.role] = known
+			continue
+		}
+		if err := e.m.awaitTrust(ctx, e.settings, p); err != nil {
+			a.step(pool.Step{Code: p.role.String() + "_trust", Text: err.Error()})
+			missing = append(missing, err)
+			continue
+		}
+		if peers[p.role], err = e.m.approvedAt(p.role, p.at); err != nil {
+			missing = append(missing, err)
+		}
+	}
+	if len(missing) > 0 {
+		return backup, third, allOf(missing)
+	}
+	return peers[pool.Backup], peers[pool.Arbiter], nil
+}
+
+// allOf puts errors into one line.
+func allOf(errs []error) error {
+	text := make([]string, len(errs))
+	for i, err := range errs {
+		text[i] = err.Error()
+	}
+	return errors.New(strings.Join(text, "; "))
 }
 
 func (e *engine) join(ctx context.Context, rec pool.Record, as pool.Role, at netip.AddrPort, peer trust.PeerRecord) (pool.JoinAnswer, error) {
@@ -273,7 +307,7 @@ func (m *Manager) approved(role pool.Role) (trust.PeerRecord, error) {
 		}
 	}
 	if best.Fingerprint.IsZero() {
-		return best, transport.Refuse("not_trusted", "no %v is trusted yet: give its pairing token", role)
+		return best, transport.Refuse("not_trusted", "no %v is trusted yet: give its pairing token, or approve its fingerprint", role)
 	}
 	return best, nil
 }

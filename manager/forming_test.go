@@ -195,7 +195,7 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 	_, err = backup.Token(t.Context())
 	s.refused(err, "not on hold")
 	_, err = master.Set(t.Context(), s.masterForm("", ""))
-	s.refused(err, "pairing", "not trusted")
+	s.refused(err, "peer.address", "set it to Backup first")
 	_, err = master.Set(t.Context(), s.masterForm(s.arbiterToken(), s.arbiterToken()))
 	s.refused(err, "pairing")
 

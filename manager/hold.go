@@ -32,7 +32,7 @@ func (m *Manager) registerCalls() {
 		}
 		return arbiter.AcceptPairing(m.trust, c, body, pool.Backup, m.name())
 	})
-	greeter := &arbiter.Greeter{Self: m.introduction}
+	greeter := &arbiter.Greeter{Self: m.introduction, Met: m.met}
 	m.port.HandleCall(pool.MethodGreet, nil, greeter.Answer)
 	m.port.HandleCall(pool.MethodJoin, master, decoded(m.onJoin))
 	m.port.HandleCall(pool.MethodPlan, master, decoded(m.onPlan))

@@ -61,6 +61,7 @@ type Manager struct {
 	logs    *logbook
 	ending  context.Context // ends before the ports close
 	end     context.CancelFunc
+	known   acquaintance
 
 	flood flood
 
@@ -153,6 +154,7 @@ func start(cfg Config) (*Manager, error) {
 	}
 	m.journal = journal.Open(journal.Config{Dir: filepath.Join(cfg.Dir, "journal"), Node: m.name(), MaxBytes: int64(m.settings.Limits.JournalMiB) << 20})
 	m.dialer = arbiter.NewDialer(m.trust)
+	m.dialer.Failed = m.changed
 	// The control socket first: it takes the folder's lock.
 	if m.control, err = control.Open(cfg.Dir, control.ManagerOps(faces{m}), m.log); err != nil {
 		return nil, errors.Join(err, m.journal.Close())
@@ -175,7 +177,7 @@ func (m *Manager) listen() error {
 	if err != nil {
 		return fmt.Errorf("listen on the pool port %s: %w; choose another with --pool-listen, or stop what uses it", listen, err)
 	}
-	m.port = transport.NewPort(ln, transport.PortConfig{TLS: m.trust.ServerTLS(), Fingerprint: arbiter.PeerFingerprint, Log: cfg.Log})
+	m.port = transport.NewPort(ln, transport.PortConfig{TLS: m.trust.ServerTLS(), Fingerprint: arbiter.PeerFingerprint, Refused: m.refusedPeer, Log: cfg.Log})
 	m.registerCalls()
 	return m.openPages()
 }

@@ -129,7 +129,7 @@ func sameForPool(old, next settings.Settings) error {
 	return nil
 }
 
-// askMembers asks both members whether they would join with these settings, so that a difference
+// askMembers asks both members, as far as they trust this Master already, whether they would join with these settings, so that a difference
 // is told at once and beside its field; nothing begins yet.
 func (m *Manager) askMembers(ctx context.Context, e *engine, s settings.Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -142,15 +142,16 @@ func (m *Manager) askMembers(ctx context.Context, e *engine, s settings.Settings
 		at    settings.Member
 		field string
 	}{{pool.Backup, s.Peer, "peer.address"}, {pool.Arbiter, s.Arbiter, "arbiter.address"}} {
-		peer, err := m.approved(o.role)
+		q.As, q.Address = o.role, o.at.AddrPort()
+		peer, err := m.approvedAt(o.role, q.Address)
 		if err != nil {
-			return err
+			continue // waits for approval
 		}
 		text, _ := peer.Fingerprint.MarshalText()
-		q.As, q.Address = o.role, o.at.AddrPort()
 		err = m.askMember(ctx, string(text), q)
 		var no *transport.Refusal
 		switch {
+		case errors.As(err, &no) && no.Code == "not_trusted": // waits for approval there
 		case errors.As(err, &no):
 			out.Fields = append(out.Fields, control.FieldError{Field: o.field, Code: no.Code, Message: fmt.Sprintf("the %v at %v refuses: %s", o.role, q.Address, no.Text), Fix: "correct it on that side or here, then set again"})
 		case err != nil:
@@ -212,8 +213,9 @@ func fieldErrors(err error) error {
 	return out
 }
 
-// pairBoth proves this Master to Backup and Arbiter with the tokens given; without a token the
-// member must be trusted already.
+// pairBoth proves this Master to Backup and Arbiter with the tokens given; without a token it shows
+// its key to the member, which must have no other than the approved one. What is then still to be
+// approved, on either side, is waited for after the restart.
 func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form control.Form) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -224,9 +226,13 @@ func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form contro
 		token string
 	}{{pool.Backup, s.Peer, "pairing", form.Pairing}, {pool.Arbiter, s.Arbiter, "arbiter_pairing", form.ArbiterPairing}} {
 		if p.token == "" {
-			if _, err := m.approved(p.role); err != nil {
-				return fieldError(p.field, "required", fmt.Sprintf("the %v is not trusted yet", p.role),
-					fmt.Sprintf("give the pairing token of the %v at %v", p.role, p.at.AddrPort()))
+			o := partner{p.role, p.at.AddrPort(), map[pool.Role]string{pool.Backup: "peer.address", pool.Arbiter: "arbiter.address"}[p.role]}
+			met, err := m.contact(ctx, s, o.role, o.at)
+			if err == nil && met.Role == pool.Standalone.String() {
+				err = transport.Refuse("not_on_hold", "it is Standalone: set it to Backup first")
+			}
+			if err != nil {
+				return fieldOfContact(o, err)
 			}
 			continue
 		}
@@ -237,7 +243,8 @@ func (m *Manager) pairBoth(ctx context.Context, s settings.Settings, form contro
 		ans, err := arbiter.Pair(ctx, m.trust, m.dialer, p.at.AddrPort(), token, pool.Master, nodeName(s, m.trust))
 		if known, ok := m.trust.Lookup(token.Fingerprint); err != nil && ok && known.Role == p.role.String() && isRefusal(err) {
 			// The token served in an earlier try, and what it was for still holds.
-			if err := m.trust.Approve(token.Fingerprint, known.Role, known.Name); err != nil {
+			known.Address = p.at.AddrPort().String()
+			if err := m.trust.Approve(known); err != nil {
 				return err
 			}
 			continue

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"redundancypool/manager/control"
-	"redundancypool/manager/journal"
 	"redundancypool/manager/pool"
 	"redundancypool/manager/settings"
 	"redundancypool/manager/trust"
@@ -234,12 +233,14 @@ func (d desk) Waiting() web.Waiting {
 		w.Steps, w.ToCopy = masterSteps(s, steps)
 		return w
 	}
-	_, trusted := d.m.approved(pool.Master)
+	master, err := d.m.approvedAt(pool.Master, s.Peer.AddrPort())
+	trusted := err == nil
 	joined := e != nil && e.pool != nil
 	w.HoldsToken = !joined
 	w.Steps = []web.Step{
 		{Text: "settings stored, own data saved and put aside", Done: true},
-		{Text: "the Master at " + s.Peer.AddrPort().String() + " has proved itself with this node's token", Done: trusted == nil},
+		{Text: "the Master at " + s.Peer.AddrPort().String() + " has proved itself with this node's token, or its fingerprint is approved here", Done: trusted},
+		{Text: "this Backup is approved on the Master", Done: joined || trusted && (master.How == trust.ByToken || d.m.known.trusts(master.Fingerprint))},
 		{Text: "the Master has configured this Backup", Done: joined},
 	}
 	if joined {
@@ -264,6 +265,8 @@ func masterSteps(s settings.Settings, taken []pool.Step) (list []web.Step, toCop
 	toCopy = -1
 	list = []web.Step{{Text: "settings stored, database saved", Done: true}}
 	for _, todo := range []struct{ code, text string }{
+		{"backup_trust", "the Backup at " + s.Peer.AddrPort().String() + " and this Master trust each other"},
+		{"arbiter_trust", "the Arbiter at " + s.Arbiter.AddrPort().String() + " and this Master trust each other"},
 		{"backup_join", "the Backup at " + s.Peer.AddrPort().String() + " agrees to join"},
 		{"arbiter_join", "the Arbiter at " + s.Arbiter.AddrPort().String() + " agrees to join"},
 		{"backup_connect", "the Backup is connected"}, {"arbiter_connect", "the Arbiter is connected"},
@@ -332,32 +335,6 @@ func (d desk) HandOver(ctx context.Context, step func(string)) (string, error) {
 		return "", plainly(pageError(err))
 	}
 	return fmt.Sprintf("%s from %s to %s, term %d.", r.Text, r.From, r.To, r.Term), nil
-}
-
-// Withdraw implements web.Forming. Connections that are open are refused at their next message's
-// handshake; a member of the running pool has to leave it first.
-func (d desk) Withdraw(_ context.Context, fingerprint string) error {
-	fp, err := trust.ParseFingerprint(fingerprint)
-	if err != nil {
-		return &web.Problem{Code: "invalid", Message: "that is no fingerprint"}
-	}
-	text, _ := fp.MarshalText()
-	if _, _, e := d.m.snapshot(); e != nil && e.pool != nil {
-		for _, o := range e.pool.Record().Members {
-			if o.Fingerprint == string(text) && len(e.pool.Record().Members) > 1 {
-				return &web.Problem{Code: "in_pool", Message: o.Name + " is a member of the running pool", Fix: "leave the pool first"}
-			}
-		}
-	}
-	known, ok := d.m.trust.Lookup(fp)
-	if !ok {
-		return &web.Problem{Code: "unknown", Message: "no such approval: it may be withdrawn already"}
-	}
-	if err := d.m.trust.Withdraw(fp); err != nil {
-		return err
-	}
-	d.m.event(journal.Warning, "trust", "withdrawn", fmt.Sprintf("the approval of %s as %s was withdrawn", known.Name, known.Role), nil)
-	return nil
 }
 
 var _ web.Operations = desk{}

@@ -30,11 +30,12 @@ func TestChecklistOfTheMasterNamesWhatIsToCome(t *testing.T) {
 	s := settings.Default()
 	s.Peer.Address, s.Arbiter.Address = netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
 	list, toCopy := masterSteps(s, []pool.Step{
-		{Code: "backup_join", Text: "cell 2 agrees to join", Done: true},
+		{Code: "backup_trust", Text: "cell 2 and this Master trust each other", Done: true}, {Code: "backup_join", Text: "cell 2 agrees to join", Done: true},
 		{Code: "synchronise", Text: "copying the database to cell 2: 9 entries to go", Behind: 9},
 	})
 	want := []string{
-		"true settings stored, database saved", "true cell 2 agrees to join", "false the Arbiter at 10.0.0.3:8099 agrees to join", "false the Backup is connected",
+		"true settings stored, database saved", "true cell 2 and this Master trust each other", "false the Arbiter at 10.0.0.3:8099 and this Master trust each other",
+		"true cell 2 agrees to join", "false the Arbiter at 10.0.0.3:8099 agrees to join", "false the Backup is connected",
 		"false the Arbiter is connected", "false copying the database to cell 2: 9 entries to go", "false all members agree: the pool is effective",
 	}
 	var got []string

@@ -25,10 +25,10 @@ func (s source) Changed() <-chan struct{} {
 }
 
 // Redundancy implements web.Source. It waits for no disk and no network.
-func (s source) Redundancy() web.Redundancy {
+func (s source) Redundancy() (r web.Redundancy) {
 	m := s.m
 	set, prog, e := m.snapshot()
-	r := web.Redundancy{
+	r = web.Redundancy{
 		Role: string(set.Mode), Status: pool.Configuring.String(), Health: pool.HealthForming.String(), Node: nodeName(set, m.trust),
 		Members: []web.Member{}, Reasons: []web.Reason{},
 	}
@@ -53,6 +53,7 @@ func (s source) Redundancy() web.Redundancy {
 	if trouble != nil {
 		r.Reasons = append(r.Reasons, web.Reason{Code: "not_running", Text: "this Manager cannot start into its mode, and tries again: " + trouble.Error()})
 	}
+	defer m.describeTrust(&r, set, prog)
 	if e == nil {
 		r.Reasons = append(r.Reasons, web.Reason{Code: "restarting", Text: "this Manager is restarting into another mode"})
 		return r

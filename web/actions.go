@@ -87,23 +87,6 @@ func (s *Server) action(c echo.Context) error {
 	return echo.ErrNotFound
 }
 
-func (s *Server) trustPage(c echo.Context) error {
-	return c.Render(http.StatusOK, "trust.html", struct {
-		shell
-		S Settings
-	}{s.shell(c, "Redundancy connections", "/trust"), s.cfg.Operations.Settings()})
-}
-
-func (s *Server) withdraw(c echo.Context) error {
-	fp := c.FormValue("fingerprint")
-	return s.confirmed(c, "/trust", "Withdraw the approval", "Withdraw", map[string]string{"fingerprint": fp}, func(ctx context.Context, yes bool) (string, error) {
-		if !yes {
-			return "", &Problem{Code: "confirm", Confirm: []Consequence{{Text: "The node with the fingerprint " + fp + " is not trusted any more and cannot connect until it is paired anew."}}}
-		}
-		return "The approval was withdrawn.", s.cfg.Operations.Withdraw(ctx, fp)
-	})
-}
-
 func (s *Server) databasePage(c echo.Context) error {
 	sh := s.shell(c, "Database", "/database")
 	saves, err := s.cfg.Operations.Saves(c.Request().Context())

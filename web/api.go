@@ -60,8 +60,13 @@ func message(text string, err error) (any, error) { return map[string]string{"me
 
 // command answers one of orders.
 func (s *Server) command(do func(context.Context, order) (any, error)) echo.HandlerFunc {
+	return called(do)
+}
+
+// called answers a call that changes something.
+func called[T any](do func(context.Context, T) (any, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		var q order
+		var q T
 		if err := readJSON(c, &q); err != nil {
 			return err
 		}

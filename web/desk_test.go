@@ -17,6 +17,7 @@ type fakeDesk struct {
 	unborn   bool          // nobody can log in yet
 	waiting  Waiting
 	logs     fakeLogs
+	trust    Connections
 }
 
 func (d *fakeDesk) tell(what string) (string, error) {
@@ -82,10 +83,6 @@ func (d *fakeDesk) Deactivate(_ context.Context, y bool) (string, error) {
 }
 func (d *fakeDesk) HandOver(context.Context, func(string)) (string, error) { return d.tell("handover") }
 func (d *fakeDesk) Recover(_ context.Context, y bool) (string, error)      { return d.ask("recover", y) }
-func (d *fakeDesk) Withdraw(_ context.Context, fp string) error {
-	_, err := d.tell("withdraw " + fp)
-	return err
-}
 func (d *fakeDesk) Saves(context.Context) ([]Save, error) {
 	return []Save{{Name: "a.db", Bytes: 40960, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}, nil
 }
@@ -122,4 +119,18 @@ func (d *fakeDesk) RemoveToken(_ context.Context, id string) (string, error) {
 }
 func (d *fakeDesk) RemoveUnit(_ context.Context, name string, y bool) (string, error) {
 	return d.ask("remove "+name, y)
+}
+
+func (d *fakeDesk) Connections(context.Context) (Connections, error) { return d.trust, nil }
+func (d *fakeDesk) Contact(_ context.Context, address, role string) (string, error) {
+	return d.tell("contact " + address + " " + role)
+}
+func (d *fakeDesk) Approve(_ context.Context, fp, role string, y bool) (string, error) {
+	return d.ask("approve "+fp+" "+role, y)
+}
+func (d *fakeDesk) Reject(_ context.Context, fp string) (string, error) {
+	return d.tell("reject " + fp)
+}
+func (d *fakeDesk) Withdraw(_ context.Context, fp string, y bool) (string, error) {
+	return d.ask("withdraw "+fp, y)
 }

@@ -14,6 +14,7 @@ type Operations interface {
 	Administration
 	Tokens
 	Forming
+	Trust
 	Data
 	Journals
 	// Units lists the field units.
@@ -56,8 +57,6 @@ type Forming interface {
 	Deactivate(ctx context.Context, yes bool) (string, error)
 	HandOver(ctx context.Context, step func(string)) (string, error)
 	Recover(ctx context.Context, yes bool) (string, error)
-	// Withdraw ends the trust in the peer with this fingerprint.
-	Withdraw(ctx context.Context, fingerprint string) error
 }
 
 // Data is this node's database.
@@ -91,9 +90,13 @@ type Address struct {
 
 // Peer is an approved partner.
 type Peer struct {
-	Fingerprint string
-	Role, Name  string
-	Since       time.Time
+	Fingerprint string    `json:"fingerprint"`
+	Role        string    `json:"role"`
+	Name        string    `json:"name"`
+	Address     string    `json:"address"` // empty: not known
+	How         string    `json:"how"`     // token, fingerprint, master (it named a member of its pool); empty: not known
+	Since       time.Time `json:"since"`
+	InPool      bool      `json:"in_pool"` // the running pool needs it
 }
 
 // FallBack is why this node returned to Standalone.

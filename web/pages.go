@@ -23,6 +23,7 @@ type pages struct{ set *template.Template }
 
 func newPages(version string) *pages {
 	funcs := template.FuncMap{
+		"how":        howTrusted,
 		"word":       Word,
 		"equivalent": Equivalent,
 		"mark":       mark,
@@ -56,6 +57,19 @@ func (s *Server) statusPage(c echo.Context) error {
 		shell
 		S Settings
 	}{sh, set})
+}
+
+// howTrusted says how an approval came about.
+func howTrusted(how string) string {
+	switch how {
+	case "token":
+		return "by pairing token"
+	case "fingerprint":
+		return "fingerprint compared"
+	case "master":
+		return "named by the Master"
+	}
+	return "not known"
 }
 
 // mark is the shape that goes with a status or health, so that colour is never alone.

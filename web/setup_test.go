@@ -138,7 +138,7 @@ func TestOnlyTheWaitingPageIsOpenWhileForming(t *testing.T) {
 	d := &fakeDesk{waiting: Waiting{Forming: true, HoldsToken: true, Steps: []Step{{"the Master answers", false}}, Problem: "no route", ToCopy: 12}}
 	s := site(t, full(), d)
 	v := loggedIn(t, s)
-	for _, path := range []string{"/", "/settings", "/units", "/database", "/trust", "/about", "/account", "/database/file/a.db"} {
+	for _, path := range []string{"/", "/settings", "/units", "/database", "/about", "/account", "/database/file/a.db"} {
 		code, text := v.ask("GET", path, nil, nil)
 		if code != 503 || !strings.Contains(text, "9:41") || !strings.Contains(text, "The Master answers.") || !strings.Contains(text, "No route.") {
 			t.Errorf("%s answers %d", path, code)
@@ -174,7 +174,7 @@ func TestAnOnlineManagerHasFewPages(t *testing.T) {
 	d := &fakeDesk{}
 	s := site(t, r, d)
 	v := loggedIn(t, s)
-	for path, want := range map[string]int{"/": 200, "/settings": 200, "/database": 200, "/about": 200, "/account": 200, "/units": 409, "/trust": 409} {
+	for path, want := range map[string]int{"/": 200, "/settings": 200, "/database": 200, "/about": 200, "/account": 200, "/trust": 200, "/units": 409} {
 		code, text := v.ask("GET", path, nil, nil)
 		if code != want || want == 409 && !strings.Contains(text, "https://10.0.0.50:8443/") {
 			t.Errorf("%s answers %d, want %d", path, code, want)

@@ -10,7 +10,8 @@ import (
 type waitingView struct {
 	shell
 	W     Waiting
-	Token string // just made, shown this once
+	Token string      // just made, shown this once
+	T     Connections // who waits for approval here
 	// Events are the newest of this node, newest first: the Logs page is closed meanwhile.
 	Events []LogEvent
 }
@@ -20,7 +21,16 @@ const waitingEvents = 8
 
 // renderWaiting answers with the waiting page; token is one just made, or empty.
 func (s *Server) renderWaiting(c echo.Context, code int, token string) error {
-	return c.Render(code, "waiting.html", waitingView{s.shell(c, "Forming the pool", "/waiting"), s.cfg.Operations.Waiting(), token, s.cfg.Operations.OwnLogs(waitingEvents)})
+	return c.Render(code, "waiting.html", s.waitingView(c, token))
+}
+
+func (s *Server) waitingView(c echo.Context, token string) waitingView {
+	v := waitingView{shell: s.shell(c, "Forming the pool", "/waiting"), W: s.cfg.Operations.Waiting(), Token: token, Events: s.cfg.Operations.OwnLogs(waitingEvents)}
+	var err error
+	if v.T, err = s.cfg.Operations.Connections(c.Request().Context()); err != nil {
+		v.Problem = s.problemOf(c, err)
+	}
+	return v
 }
 
 // waitingPage is open while a pool is being formed; afterwards it leads to the normal pages.
@@ -48,7 +58,7 @@ func (s *Server) waitingFacts(c echo.Context, code int) error {
 func (s *Server) waitingToken(c echo.Context) error {
 	token, err := s.cfg.Operations.Token(c.Request().Context())
 	if err != nil {
-		v := waitingView{shell: s.shell(c, "Forming the pool", "/waiting"), W: s.cfg.Operations.Waiting()}
+		v := s.waitingView(c, "")
 		v.Problem = s.problemOf(c, err)
 		return c.Render(http.StatusConflict, "waiting.html", v)
 	}

@@ -34,11 +34,15 @@ const (
 )
 
 type cli struct {
-	Serve  serveCmd  `cmd:"" help:"Run the Arbiter on a data folder."`
-	Token  tokenCmd  `cmd:"" help:"Print a one-time pairing token for the Master."`
-	Status statusCmd `cmd:"" help:"Show the pool as the Arbiter sees it."`
-	Logs   logsCmd   `cmd:"" help:"Show this Arbiter's own events."`
-	Reset  resetCmd  `cmd:"" help:"Make a stopped Arbiter a new one: identity, trust and pools are removed."`
+	Serve       serveCmd       `cmd:"" help:"Run the Arbiter on a data folder."`
+	Token       tokenCmd       `cmd:"" help:"Print a one-time pairing token for the Master."`
+	Connections connectionsCmd `cmd:"" aliases:"pending" help:"Show whose certificates are trusted here, and who waits for approval."`
+	Approve     approveCmd     `cmd:"" help:"Trust a Master by its fingerprint, instead of giving it a token."`
+	Reject      rejectCmd      `cmd:"" help:"Refuse a node that waits for approval, for an hour."`
+	Withdraw    withdrawCmd    `cmd:"" help:"End the trust in a node that this Arbiter's pool does not need."`
+	Status      statusCmd      `cmd:"" help:"Show the pool as the Arbiter sees it."`
+	Logs        logsCmd        `cmd:"" help:"Show this Arbiter's own events."`
+	Reset       resetCmd       `cmd:"" help:"Make a stopped Arbiter a new one: identity, trust and pools are removed."`
 }
 
 // data is the flag of every command.

@@ -12,15 +12,20 @@ import (
 )
 
 type redundancyCmd struct {
-	Verify     verifyCmd     `cmd:"" help:"Check the settings, and what the flags would change, without changing anything."`
-	Set        setCmd        `cmd:"" help:"Store new settings and restart into them: the same as the form."`
-	Cancel     cancelCmd     `cmd:"" help:"End the forming of a pool and return to Standalone."`
-	Leave      leaveCmd      `cmd:"" help:"Leave the pool in order."`
-	Activate   activateCmd   `cmd:"" help:"Take up redundancy again after deactivate."`
-	Deactivate deactivateCmd `cmd:"" help:"Switch redundancy off and keep its configuration (maintenance)."`
-	Token      tokenCmd      `cmd:"" help:"Print a one-time pairing token of this Manager."`
-	Handover   handoverCmd   `cmd:"" help:"Move the Primary to the other Manager, in order."`
-	Recover    recoverCmd    `cmd:"" help:"Last resort: make a lone survivor work alone."`
+	Verify      verifyCmd      `cmd:"" help:"Check the settings, and what the flags would change, without changing anything."`
+	Set         setCmd         `cmd:"" help:"Store new settings and restart into them: the same as the form."`
+	Cancel      cancelCmd      `cmd:"" help:"End the forming of a pool and return to Standalone."`
+	Leave       leaveCmd       `cmd:"" help:"Leave the pool in order."`
+	Activate    activateCmd    `cmd:"" help:"Take up redundancy again after deactivate."`
+	Deactivate  deactivateCmd  `cmd:"" help:"Switch redundancy off and keep its configuration (maintenance)."`
+	Token       tokenCmd       `cmd:"" help:"Print a one-time pairing token of this Manager."`
+	Connections connectionsCmd `cmd:"" help:"Show whose certificates are trusted here, and who waits for approval."`
+	Contact     contactCmd     `cmd:"" help:"Show this node's certificate to another one, and note that one's for approval."`
+	Approve     approveCmd     `cmd:"" help:"Trust a node by its fingerprint."`
+	Reject      rejectCmd      `cmd:"" help:"Refuse a node that waits for approval, for an hour."`
+	Withdraw    withdrawCmd    `cmd:"" help:"End the trust in a node that no running pool needs."`
+	Handover    handoverCmd    `cmd:"" help:"Move the Primary to the other Manager, in order."`
+	Recover     recoverCmd     `cmd:"" help:"Last resort: make a lone survivor work alone."`
 }
 
 // form are the flags of verify and set. What is not given stays as it is.

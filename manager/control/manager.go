@@ -13,6 +13,7 @@ type Manager interface {
 	// Status returns the object of GET /api/v1/redundancy. It must not wait for disk or network.
 	Status(ctx context.Context) (any, error)
 	Redundancy
+	Trust
 	Units
 	Users
 	Tokens
@@ -172,6 +173,7 @@ func ManagerOps(m Manager) map[string]Handler {
 		},
 	}
 	maps.Copy(ops, tokenOps(m))
+	maps.Copy(ops, trustOps(m))
 	return ops
 }
 

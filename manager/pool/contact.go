@@ -11,10 +11,11 @@ type Introduction struct {
 	Name     string   `json:"name"`
 	Version  string   `json:"version"`
 	Standing Standing `json:"standing"`
-	ClockMS  int64    `json:"clock_ms"` // its wall clock, Unix milliseconds
+	ClockMS  int64    `json:"clock_ms"`       // its wall clock, Unix milliseconds
+	Port     uint16   `json:"port,omitempty"` // its pool port, when it is the one who asks
 	// Modules are the licensed modules, sorted; none in this product.
 	Modules []string `json:"modules,omitempty"`
-	// Trusts is the role in which the asker's own key is approved there; empty: it is not.
+	// Trusts is the role in which the other's key is approved here; empty: it is not.
 	Trusts string `json:"trusts,omitempty"`
 	// Fellow: the asker is a member of the pool that this node belongs to.
 	Fellow bool `json:"fellow,omitempty"`
@@ -29,4 +30,5 @@ const (
 	Waiting Standing = "on_hold" // a Backup that waits for its Master
 	Joining Standing = "forming" // in a pool that is not effective yet
 	Bound   Standing = "in_pool"
+	Stray   Standing = "stray" // an Arbiter whose folder has state that no new Arbiter has
 )

@@ -82,22 +82,23 @@ func (s *Store) RevokeToken() error {
 }
 
 // Pair checks the proof of a client that was given this node's token. When it is right, the
-// client is approved in role under name, the token is used up (both in one durable write), and
+// client is approved as its record says, the token is used up (both in one durable write), and
 // the answer that proves this node's knowledge is returned: see Token.CheckServer.
 //
-// binding is Binding of the connection, client is Peer of it. A wrong proof counts against the
-// token. Errors: ErrNoToken, ErrTokenExpired, ErrTokenBurnt, ErrWrongProof, or a failed write.
-func (s *Store) Pair(binding []byte, client Fingerprint, got []byte, role, name string) ([]byte, error) {
+// binding is Binding of the connection, client.Fingerprint is Peer of it. A wrong proof counts
+// against the token. Errors: ErrNoToken, ErrTokenExpired, ErrTokenBurnt, ErrWrongProof, or a failed write.
+func (s *Store) Pair(binding, got []byte, client PeerRecord) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usableToken(); err != nil {
 		return nil, err
 	}
 	key := s.state.Token.Key
-	if !hmac.Equal(proof(key, "client", binding, client, s.fp), got) {
+	if !hmac.Equal(proof(key, "client", binding, client.Fingerprint, s.fp), got) {
 		return nil, s.countWrong()
 	}
-	next, err := s.withPeer(client, role, name)
+	client.How = ByToken
+	next, err := s.withPeer(client)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (s *Store) Pair(binding []byte, client Fingerprint, got []byte, role, name 
 	if err := s.save(next); err != nil {
 		return nil, err
 	}
-	return proof(key, "server", binding, client, s.fp), nil
+	return proof(key, "server", binding, client.Fingerprint, s.fp), nil
 }
 
 // usableToken returns why the token cannot be used, or nil; s.mu is held.

@@ -13,16 +13,30 @@ import (
 // PeerRecord is one approved peer.
 type PeerRecord struct {
 	Fingerprint Fingerprint `json:"fingerprint"`
-	Role        string      `json:"role"` // master, backup or arbiter
-	Name        string      `json:"name"` // for people; may be empty
+	Role        string      `json:"role"`              // master, backup or arbiter
+	Name        string      `json:"name"`              // for people; may be empty
+	Address     string      `json:"address,omitempty"` // where it was then: host, or host and pool port; may be empty
+	How         How         `json:"how,omitempty"`
 	ApprovedMS  int64       `json:"approved_ms"`
 }
+
+// How is the way that an approval came about. Empty: by an earlier release, which did not note it.
+type How string
+
+// The ways.
+const (
+	ByToken       How = "token"       // it proved that it was given this node's token, or made the token given here
+	ByFingerprint How = "fingerprint" // a person compared its fingerprint
+	ByMaster      How = "master"      // the approved Master named it as a member of the pool
+)
 
 // state is the content of trust.json.
 type state struct {
 	Version int          `json:"version"`
 	Peers   []PeerRecord `json:"peers"`
 	Token   *tokenState  `json:"token,omitempty"`
+	// Rejected are the contacts that a person does not want to see again for a while.
+	Rejected []Contact `json:"rejected,omitempty"`
 }
 
 const stateVersion = 1
@@ -30,12 +44,13 @@ const stateVersion = 1
 // maxPeers bounds the list: a pool has two peers, the rest leaves room for replaced nodes.
 const maxPeers = 64
 
-// Approve records that the node with fingerprint fp is trusted in role, under a name for people.
-// Approving again replaces the record. It returns once the record is on disk.
-func (s *Store) Approve(fp Fingerprint, role, name string) error {
+// Approve records that the node of p is trusted in its role from now on; ApprovedMS is set here.
+// Approving again replaces the record, and takes back a rejection. The node with the fingerprint
+// instead (zero: none), which p replaces, is not trusted any more. It returns once that is on disk.
+func (s *Store) Approve(p PeerRecord, instead ...Fingerprint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next, err := s.withPeer(fp, role, name)
+	next, err := s.withPeer(p, instead...)
 	if err != nil {
 		return err
 	}
@@ -83,8 +98,9 @@ func (s *Store) List() []PeerRecord {
 	return slices.Clone(s.state.Peers)
 }
 
-// withPeer returns the state with fp approved; s.mu is held.
-func (s *Store) withPeer(fp Fingerprint, role, name string) (state, error) {
+// withPeer returns the state with p approved instead of some; s.mu is held.
+func (s *Store) withPeer(p PeerRecord, instead ...Fingerprint) (state, error) {
+	fp, role, name := p.Fingerprint, p.Role, p.Name
 	switch {
 	case fp.IsZero():
 		return state{}, errors.New("trust: approve: the fingerprint is empty")
@@ -93,17 +109,19 @@ func (s *Store) withPeer(fp Fingerprint, role, name string) (state, error) {
 			"the address belongs to this node, or its data folder was copied from here")
 	case role != "master" && role != "backup" && role != "arbiter":
 		return state{}, fmt.Errorf("trust: approve: role %q is not one of master, backup, arbiter", role)
-	case len(name) > 256:
-		return state{}, fmt.Errorf("trust: approve: the name has %d bytes: 256 at most", len(name))
+	case len(name) > 256 || len(p.Address) > 256:
+		return state{}, fmt.Errorf("trust: approve: the name has %d bytes, the address %d: 256 at most", len(name), len(p.Address))
 	}
 	next := s.state
-	next.Peers = slices.DeleteFunc(slices.Clone(s.state.Peers), func(p PeerRecord) bool { return p.Fingerprint == fp })
+	next.Peers = slices.DeleteFunc(slices.Clone(s.state.Peers), func(o PeerRecord) bool {
+		return o.Fingerprint == fp || slices.Contains(instead, o.Fingerprint)
+	})
+	next.Rejected = slices.DeleteFunc(slices.Clone(s.state.Rejected), func(c Contact) bool { return c.Fingerprint == fp })
 	if len(next.Peers) >= maxPeers {
 		return state{}, fmt.Errorf("trust: approve: %d peers are approved already: withdraw those that are gone", maxPeers)
 	}
-	next.Peers = append(next.Peers, PeerRecord{
-		Fingerprint: fp, Role: role, Name: name, ApprovedMS: s.now().UnixMilli(),
-	})
+	p.ApprovedMS = s.now().UnixMilli()
+	next.Peers = append(next.Peers, p)
 	return next, nil
 }
 
@@ -118,6 +136,9 @@ func (s *Store) save(next state) error {
 		return err
 	}
 	s.state = next
+	s.met.list = slices.DeleteFunc(s.met.list, func(c Contact) bool {
+		return slices.ContainsFunc(next.Peers, func(p PeerRecord) bool { return p.Fingerprint == c.Fingerprint })
+	})
 	return nil
 }
 
@@ -150,6 +171,9 @@ func decodeState(text []byte) (state, error) {
 		if p.Fingerprint.IsZero() {
 			return state{}, errors.New("damaged: a peer has an empty fingerprint")
 		}
+	}
+	if len(st.Rejected) > maxRejected {
+		return state{}, fmt.Errorf("damaged: %d rejected contacts, %d at most", len(st.Rejected), maxRejected)
 	}
 	if t := st.Token; t != nil && (len(t.Key) != keySize || t.Wrong < 0 || t.Expires.Before(t.Created)) {
 		return state{}, errors.New("damaged: the pairing token in it cannot be read")

@@ -80,7 +80,7 @@ func TestPairing(t *testing.T) {
 	s := open(t, t.TempDir())
 	client := Fingerprint{5}
 	tok := newToken(t, s, 0)
-	answer, err := s.Pair(testBinding, client, tok.ClientProof(testBinding, client), "master", "cell 1")
+	answer, err := s.Pair(testBinding, tok.ClientProof(testBinding, client), PeerRecord{Fingerprint: client, Role: "master", Name: "cell 1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestPairing(t *testing.T) {
 	if !open(t, s.dir).Approved(client) {
 		t.Error("the client is not approved after a restart")
 	}
-	if _, err := s.Pair(testBinding, client, tok.ClientProof(testBinding, client), "master", ""); !errors.Is(err, ErrNoToken) {
+	if _, err := s.Pair(testBinding, tok.ClientProof(testBinding, client), PeerRecord{Fingerprint: client, Role: "master", Name: ""}); !errors.Is(err, ErrNoToken) {
 		t.Errorf("used twice: %v, want ErrNoToken", err)
 	}
 	if tok.CheckServer(bytes.Repeat([]byte{8}, 32), client, answer) == nil {
@@ -141,7 +141,7 @@ func TestPairingRefuses(t *testing.T) {
 			s := open(t, t.TempDir())
 			c := &clock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 			c.use(s)
-			if _, err := s.Pair(testBinding, client, tt.prepare(s, c), "master", ""); !errors.Is(err, tt.want) {
+			if _, err := s.Pair(testBinding, tt.prepare(s, c), PeerRecord{Fingerprint: client, Role: "master", Name: ""}); !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
 			if s.Approved(client) {
@@ -159,12 +159,12 @@ func TestFiveWrongTriesBurnTheToken(t *testing.T) {
 		if i == 3 {
 			s = open(t, s.dir) // a restart gives no new tries
 		}
-		_, err := s.Pair(testBinding, client, make([]byte, 32), "master", "")
+		_, err := s.Pair(testBinding, make([]byte, 32), PeerRecord{Fingerprint: client, Role: "master", Name: ""})
 		if want := map[bool]error{true: ErrTokenBurnt, false: ErrWrongProof}[i == maxWrong-1]; !errors.Is(err, want) {
 			t.Fatalf("try %d: %v, want %v", i+1, err, want)
 		}
 	}
-	if _, err := s.Pair(testBinding, client, tok.ClientProof(testBinding, client), "master", ""); !errors.Is(err, ErrTokenBurnt) {
+	if _, err := s.Pair(testBinding, tok.ClientProof(testBinding, client), PeerRecord{Fingerprint: client, Role: "master", Name: ""}); !errors.Is(err, ErrTokenBurnt) {
 		t.Errorf("the right proof after that: %v", err)
 	}
 	if _, ok := s.TokenPending(); ok {
@@ -191,7 +191,7 @@ func TestTokenSurvivesARestartButIsNotOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := open(t, s.dir)
-	if _, err := again.Pair(testBinding, Fingerprint{5}, parsed.ClientProof(testBinding, Fingerprint{5}), "master", ""); err != nil {
+	if _, err := again.Pair(testBinding, parsed.ClientProof(testBinding, Fingerprint{5}), PeerRecord{Fingerprint: Fingerprint{5}, Role: "master", Name: ""}); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
 }

@@ -46,7 +46,8 @@ type Store struct {
 
 	mu    sync.Mutex
 	state state // what trust.json holds
-	wrong int   // wrong tries with the token since it was made or loaded; written with the state
+	met   contacts
+	wrong int // wrong tries with the token since it was made or loaded; written with the state
 }
 
 // Open loads the identity kept in dir, creating dir, the key and the certificate when they are

@@ -88,9 +88,9 @@ func TestApprovedPeersSurviveARestart(t *testing.T) {
 	s := open(t, dir)
 	backup, arbiter := Fingerprint{1}, Fingerprint{2}
 	for _, step := range []error{
-		s.Approve(backup, "backup", "cell 2"),
-		s.Approve(arbiter, "arbiter", ""),
-		s.Approve(backup, "backup", "cell 3"),
+		s.Approve(PeerRecord{Fingerprint: backup, Role: "backup", Name: "cell 2"}),
+		s.Approve(PeerRecord{Fingerprint: arbiter, Role: "arbiter", Name: ""}),
+		s.Approve(PeerRecord{Fingerprint: backup, Role: "backup", Name: "cell 3"}),
 	} {
 		if step != nil {
 			t.Fatal(step)
@@ -129,17 +129,17 @@ func TestApproveRefuses(t *testing.T) {
 		{"a name without end", Fingerprint{1}, "backup", strings.Repeat("x", 300), "256"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := s.Approve(tt.fp, tt.role, tt.peer); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := s.Approve(PeerRecord{Fingerprint: tt.fp, Role: tt.role, Name: tt.peer}); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})
 	}
 	for i := range maxPeers {
-		if err := s.Approve(Fingerprint{1, byte(i)}, "backup", ""); err != nil {
+		if err := s.Approve(PeerRecord{Fingerprint: Fingerprint{1, byte(i)}, Role: "backup", Name: ""}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Approve(Fingerprint{2}, "backup", ""); err == nil {
+	if err := s.Approve(PeerRecord{Fingerprint: Fingerprint{2}, Role: "backup", Name: ""}); err == nil {
 		t.Error("the list of peers has no bound")
 	}
 }
@@ -149,7 +149,7 @@ func TestFailedWriteChangesNothing(t *testing.T) {
 	if err := os.RemoveAll(s.dir); err != nil { // from here on no write succeeds
 		t.Fatal(err)
 	}
-	if s.Approve(Fingerprint{1}, "backup", "") == nil {
+	if s.Approve(PeerRecord{Fingerprint: Fingerprint{1}, Role: "backup", Name: ""}) == nil {
 		t.Fatal("approve succeeded without a disk")
 	}
 	if s.Approved(Fingerprint{1}) {

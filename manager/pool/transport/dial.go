@@ -16,6 +16,9 @@ type Dialer struct {
 	TLS func(fingerprint string) *tls.Config
 	// Local, if set, returns the local address to dial from for a path.
 	Local func(path int) net.Addr
+	// Failed, if set, hears of each connection that was made and whose handshake then came to
+	// nothing, with the cause. It must not block.
+	Failed func(addr, fingerprint string, err error)
 }
 
 // Dial connects to addr, proves both identities and says h. Errors: a *Refusal when the peer
@@ -39,6 +42,9 @@ func (d *Dialer) Dial(ctx context.Context, addr, fingerprint string, h Hello) (*
 	c, err := d.greet(tc, h)
 	if err != nil {
 		tc.Close()
+		if d.Failed != nil {
+			d.Failed(addr, fingerprint, err)
+		}
 		if ctx.Err() != nil && !isRefusal(err) {
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}

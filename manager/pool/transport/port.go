@@ -90,7 +90,10 @@ type PortConfig struct {
 	Fingerprint func(tls.ConnectionState) (string, error)
 	// HandshakeTimeout bounds TLS and Hello together; 0 means 5 s.
 	HandshakeTimeout time.Duration
-	Log              *slog.Logger
+	// Refused, if set, hears of each peer that was not admitted, with its proven identity and the
+	// reason. It must not block.
+	Refused func(from net.Addr, h Hello, fingerprint string, err error)
+	Log     *slog.Logger
 }
 
 // Port is the listener of one process for all that members say to one another. Which pools it
@@ -258,6 +261,9 @@ func (p *Port) handshake(raw net.Conn) (Handler, *Conn) {
 		r := &Refusal{Code: "refused", Text: err.Error()}
 		errors.As(err, &r)
 		_ = WriteFrame(tc, welcome{Code: r.Code, Text: r.Text})
+		if p.cfg.Refused != nil {
+			p.cfg.Refused(raw.RemoteAddr(), h, fp, err)
+		}
 		return fail(err)
 	}
 	if err := WriteFrame(tc, welcome{}); err != nil {

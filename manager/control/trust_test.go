@@ -1,0 +1,48 @@
+package control
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+var someConnections = Connections{Fingerprint: "OWN", Approved: []Approval{{Fingerprint: "F1", Role: "backup"}}, Contacts: []Contact{{Fingerprint: "F2", Instead: "F1"}}}
+
+func (f *fakeManager) Connections(context.Context) (Connections, error) {
+	return someConnections, f.err
+}
+func (f *fakeManager) Contact(_ context.Context, address, role string) (Done, error) {
+	return f.tell("contact %s %s", address, role)
+}
+func (f *fakeManager) Approve(_ context.Context, fingerprint, role string, yes bool) (Done, error) {
+	return f.tell("approve %s %s %t", fingerprint, role, yes)
+}
+func (f *fakeManager) Reject(_ context.Context, fingerprint string) (Done, error) {
+	return f.tell("reject %s", fingerprint)
+}
+func (f *fakeManager) Withdraw(_ context.Context, fingerprint string, yes bool) (Done, error) {
+	return f.tell("withdraw %s %t", fingerprint, yes)
+}
+
+func TestOperationsOfTrustArrive(t *testing.T) {
+	dir, m := t.TempDir(), &fakeManager{}
+	serve(t, dir, ManagerOps(m))
+	r, ctx := NewRemote(dir), patience(t)
+	if got, err := r.Connections(ctx); err != nil || !reflect.DeepEqual(got, someConnections) {
+		t.Errorf("connections %+v, %v", got, err)
+	}
+	for _, do := range []func() (Done, error){
+		func() (Done, error) { return r.Contact(ctx, "10.0.0.2", "backup") },
+		func() (Done, error) { return r.Approve(ctx, "AB", "backup", true) },
+		func() (Done, error) { return r.Reject(ctx, "AB") },
+		func() (Done, error) { return r.Withdraw(ctx, "AB", true) },
+	} {
+		if d, err := do(); err != nil || d.Message != "done" {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if want := []string{"contact 10.0.0.2 backup", "approve AB backup true", "reject AB", "withdraw AB true"}; !slices.Equal(m.told, want) {
+		t.Errorf("told %q", m.told)
+	}
+}
