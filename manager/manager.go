@@ -156,7 +156,7 @@ func start(cfg Config) (*Manager, error) {
 	m.dialer = arbiter.NewDialer(m.trust)
 	m.dialer.Failed = m.changed
 	// The control socket first: it takes the folder's lock.
-	if m.control, err = control.Open(cfg.Dir, control.ManagerOps(faces{m}), m.log); err != nil {
+	if m.control, err = control.Open(cfg.Dir, m.audited(control.ManagerOps(faces{m})), m.log); err != nil {
 		return nil, errors.Join(err, m.journal.Close())
 	}
 	if err := m.listen(); err != nil {

@@ -48,6 +48,7 @@ func (s *Server) confirmed(c echo.Context, back, heading, button string, hidden 
 		}
 		return c.Render(http.StatusOK, "confirm.html", v)
 	}
+	settle(c)
 	if text, err = do(ctx, true); err != nil {
 		text = s.problemOf(c, err).Error()
 	}

@@ -101,6 +101,7 @@ func answer(c echo.Context, code int, v any, err error) error {
 	if !errors.As(err, &p) {
 		return err
 	}
+	c.Set(problemKey, p)
 	code = http.StatusConflict
 	if len(p.Fields) > 0 {
 		code = http.StatusUnprocessableEntity

@@ -18,6 +18,7 @@ type fakeDesk struct {
 	waiting  Waiting
 	logs     fakeLogs
 	trust    Connections
+	acts     []Act
 }
 
 func (d *fakeDesk) tell(what string) (string, error) {

@@ -17,6 +17,7 @@ type Operations interface {
 	Trust
 	Data
 	Journals
+	Auditor
 	// Units lists the field units.
 	Units(ctx context.Context) ([]Unit, error)
 	// AddUnit returns the unit's destination profile, with its secret, to be shown this once.

@@ -50,6 +50,7 @@ func (s *Server) routes() *echo.Echo {
 		echo.WrapMiddleware(http.NewCrossOriginProtection().Handler),
 		middleware.BodyLimit(maxBody),
 		s.limit(50, 100),
+		s.audit,
 		s.guard,
 		s.closed,
 	)

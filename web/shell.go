@@ -132,10 +132,13 @@ func (s *Server) shellPage(c echo.Context) error {
 func (s *Server) problemOf(c echo.Context, err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
+		c.Set(problemKey, p)
 		return p
 	}
 	s.cfg.Log.Error("web request failed", "path", c.Path(), "error", err)
-	return &Problem{Code: "internal", Message: err.Error(), Fix: "look into the log of this Manager"}
+	p = &Problem{Code: "internal", Message: err.Error(), Fix: "look into the log of this Manager"}
+	c.Set(problemKey, p)
+	return p
 }
 
 // done goes to a page that says what was done.
