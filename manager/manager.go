@@ -61,7 +61,9 @@ type Manager struct {
 	logs    *logbook
 	ending  context.Context // ends before the ports close
 	end     context.CancelFunc
-	known   acquaintance
+	// background is what runs beside the engines until ending.
+	background sync.WaitGroup
+	known      acquaintance
 
 	flood flood
 
@@ -84,6 +86,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer m.stop()
+	m.background.Go(func() { m.watchStatus(m.ending) })
 	for first := true; ; first = false {
 		again, err := m.runEngine(ctx)
 		switch {
@@ -185,6 +188,7 @@ func (m *Manager) listen() error {
 // stop closes what start opened, as far as it came.
 func (m *Manager) stop() {
 	m.end()
+	m.background.Wait()
 	var errs []error
 	if m.pages != nil {
 		errs = append(errs, m.pages.Close())

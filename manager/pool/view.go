@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -128,12 +129,22 @@ func (p *Pool) refresh() {
 		p.view, p.viewAt = v, Now()
 		p.mu.Unlock()
 		if old.Health != v.Health {
-			p.event(Event{Code: "health", Severity: healthSeverity(v.Health), Term: v.Term, Cause: fmt.Sprintf("%v to %v", old.Health, v.Health), Details: map[string]any{"reasons": v.Reasons}})
+			p.event(Event{Code: "health", Severity: healthSeverity(v.Health), Term: v.Term, Cause: healthCause(v.Reasons),
+				Details: map[string]any{"from": old.Health.String(), "to": v.Health.String(), "reasons": v.Reasons}})
 			p.kicks.wake()
 		}
 		p.takeBack(v)
 		p.leaveDeadPath()
 	}
+}
+
+// healthCause is the reasons for a pool's health, in words; empty: all is well.
+func healthCause(all []Reason) string {
+	var texts []string
+	for _, r := range all {
+		texts = append(texts, r.Text)
+	}
+	return strings.Join(texts, "; ")
 }
 
 func healthSeverity(h Health) string {

@@ -1,0 +1,91 @@
+package manager
+
+import (
+	"context"
+	"time"
+
+	"redundancypool/arbiter"
+	"redundancypool/manager/journal"
+	"redundancypool/manager/pool"
+	"redundancypool/web"
+)
+
+// statusTick is how often this node's own status is looked at; a change counts when it is seen twice.
+const statusTick = 200 * time.Millisecond
+
+// watchStatus tells of the changes of this node's status that the pool does not tell itself: from
+// role to role, and what it sees of a pool that has no Primary. It runs until ctx ends.
+func (m *Manager) watchStatus(ctx context.Context) {
+	tick := time.NewTicker(statusTick)
+	defer tick.Stop()
+	var status, health settled
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, _, e := m.snapshot()
+		if e == nil {
+			continue // between two engines there is none
+		}
+		r := source{m}.Redundancy()
+		if from, to, ok := status.see(r.Status); ok && !toldByPool(from, to) {
+			m.recordStatus(e, journal.Info, "own_status", "this Manager is "+web.Word(to), from, to, "")
+		}
+		if from, to, ok := health.see(r.Health); ok && r.Status != pool.Primary.String() {
+			m.healthFromAfar(e, from, to)
+		}
+	}
+}
+
+// settled is a word that changes only once the new one was seen twice in a row.
+type settled struct{ now, next string }
+
+// see returns the change that a look at word completes; the very first word is a change from none.
+func (s *settled) see(word string) (from, to string, changed bool) {
+	if word == s.now {
+		s.next = ""
+		return "", "", false
+	}
+	if word != s.next {
+		s.next = word
+		return "", "", false
+	}
+	from, s.now, s.next = s.now, word, ""
+	return from, word, true
+}
+
+// toldByPool: the change to and from Primary is an event of the pool's, with its cause; so it is in a
+// pool of one.
+func toldByPool(from, to string) bool {
+	serves := func(word string) bool { return word == pool.Primary.String() || word == pool.Alone.String() }
+	return serves(to) || serves(from) && to == pool.Online.String()
+}
+
+// healthFromAfar tells that no Primary is heard, and that one is again. In between, the Primary
+// tells of its pool's health.
+func (m *Manager) healthFromAfar(e *engine, from, to string) {
+	failed := pool.Failure.String()
+	switch {
+	case to == failed && from != "":
+		m.recordStatus(e, journal.Error, codeNoPrimary, "no Manager is Primary: the pool is read-only", from, to, "this Manager hears no Primary")
+	case from == failed && e.pool != nil && len(e.pool.Record().Members) > 1:
+		m.recordStatus(e, journal.Info, "primary_heard", "a Primary is heard again", from, to, "")
+	}
+}
+
+// codeNoPrimary is the code of the event that tells of a pool in Failure.
+const codeNoPrimary = "no_primary"
+
+func (m *Manager) recordStatus(e *engine, sev journal.Severity, code, message, from, to, cause string) {
+	ev := journal.Event{TimeMS: time.Now().UnixMilli(), Node: m.name(), Severity: sev, Category: "status", Code: code, Message: message, From: from, To: to, Cause: cause}
+	if e.pool != nil {
+		st := e.pool.State()
+		ev.Term = st.Term
+		if len(st.Members) > 1 {
+			ev.Details = map[string]any{"evidence": arbiter.Evidence(st)}
+		}
+	}
+	m.record(ev)
+}
