@@ -151,6 +151,7 @@ func (a *Arbiter) register() {
 	p.HandleCall(pool.MethodPlan, a.fromMaster, handle(a.plan))
 	p.HandleCall(pool.MethodAbandon, a.fromMaster, handle(a.abandon))
 	p.HandleCall(pool.MethodDismiss, a.fromManager, handle(a.dismiss))
+	p.HandleCall(pool.MethodReopen, a.fromManager, handle(a.reopen))
 	p.HandleCall(pool.MethodResign, a.fromManager, handle(a.dismiss))
 }
 
@@ -181,7 +182,7 @@ func (a *Arbiter) fromManager(_ transport.Hello, fingerprint string) error {
 	return transport.Refuse("not_a_member", "%s is not a Manager of this Arbiter's pool", short(fingerprint))
 }
 
-// FromMaster admits only an approved Master.
+// FromMaster admits only an approved Manager.
 func FromMaster(s *trust.Store, fingerprint string) error {
 	fp, err := trust.ParseFingerprint(fingerprint)
 	if err != nil {
@@ -191,8 +192,8 @@ func FromMaster(s *trust.Store, fingerprint string) error {
 	switch {
 	case !ok:
 		return transport.Refuse("not_trusted", "%s is not trusted here: pair it with a token of this node, or approve its fingerprint", short(fingerprint))
-	case r.Role != pool.Master.String():
-		return transport.Refuse("not_master", "%s is trusted here as %s, not as Master", short(fingerprint), r.Role)
+	case r.Role != pool.Master.String() && r.Role != pool.Backup.String(): // a Backup may be the one that goes on
+		return transport.Refuse("not_master", "%s is trusted here as %s, not as a Manager", short(fingerprint), r.Role)
 	}
 	return nil
 }
@@ -411,6 +412,22 @@ func (a *Arbiter) dismiss(_ context.Context, t pool.Attempt) (any, error) {
 		return nil, transport.Refuse("unknown_pool", "this Arbiter does not belong to that pool")
 	}
 	return struct{}{}, a.forgetLocked("dismissed: " + t.Why)
+}
+
+// reopen starts the member anew with the times that were agreed meanwhile.
+func (a *Arbiter) reopen(_ context.Context, t pool.Attempt) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.member == nil || a.member.Record().Pool != t.Pool {
+		return nil, transport.Refuse("unknown_pool", "this Arbiter does not belong to that pool")
+	}
+	rec, dir := a.member.Record(), a.dir
+	a.seen.Store(nil)
+	if err := a.member.Close(); err != nil {
+		a.cfg.Log.Warn("closing the member", "error", err)
+	}
+	a.member = nil
+	return struct{}{}, a.openLocked(dir, rec)
 }
 
 // forgetLocked closes the member and removes every pool's folder.

@@ -31,7 +31,10 @@ func (m *Manager) certificateFor(h *tls.ClientHelloInfo) (*tls.Certificate, erro
 func (m *Manager) certificateAt(local netip.Addr) (*tls.Certificate, error) {
 	m.certs.Lock()
 	defer m.certs.Unlock()
-	s, _, _ := m.snapshot()
+	s, _, e := m.snapshot()
+	if e != nil {
+		s = e.settings // a new virtual IP holds from the engine's next start
+	}
 	if s.VIP.IsValid() && local == s.VIP.Addr() {
 		if m.certs.pool == nil {
 			c, err := m.trust.PoolCertificate()

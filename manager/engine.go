@@ -97,7 +97,7 @@ func (m *Manager) renew(rec pool.Record, s settings.Settings) (pool.Record, erro
 		if old.ID != rec.Self {
 			continue
 		}
-		me.ID, me.Role = old.ID, old.Role
+		me.ID, me.Role, me.Deactivated = old.ID, old.Role, old.Deactivated
 		if !me.Address.IsValid() {
 			me.Address = old.Address
 		}
@@ -170,7 +170,7 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 	e.pool, err = pool.Open(pool.Config{
 		Dir: m.poolDir(), Record: rec, Port: m.port, Dialer: m.dialer, Machine: machine{e.db},
 		Serve: e.serve, Canary: e.canary, Event: e.poolEvent, Fit: e.fit, Version: m.cfg.Version, Log: m.log,
-		Maintenance: e.settings.Deactivated,
+		Maintenance: e.settings.Deactivated || deactivated(rec),
 	})
 	if err != nil {
 		return errors.Join(err, e.closeKeeper(), e.db.Close())
@@ -182,7 +182,15 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 	e.wg.Go(func() {
 		arbiter.WatchMembers(e.ctx, e.pool, func(ev journal.Event) { ev.Node = m.name(); m.record(ev) })
 	})
+	e.wg.Go(func() { e.follow(e.ctx) })
+	e.wg.Go(func() { e.tend(e.ctx) })
 	return nil
+}
+
+// deactivated reports whether the pool agreed on maintenance of this member.
+func deactivated(rec pool.Record) bool {
+	me, _ := rec.Member(rec.Self)
+	return me.Deactivated
 }
 
 func (e *engine) openKeeper(ctx context.Context) {

@@ -38,6 +38,8 @@ func (m *Manager) registerCalls() {
 	m.port.HandleCall(pool.MethodPlan, master, decoded(m.onPlan))
 	m.port.HandleCall(pool.MethodAbandon, master, decoded(m.onAbandon))
 	m.port.HandleCall(pool.MethodDismiss, m.fromPool, decoded(m.onDismiss))
+	m.port.HandleCall(methodHold, m.fromPool, decoded(m.onHold))
+	m.port.HandleCall(pool.MethodReopen, m.fromPool, decoded(m.onReopen))
 	m.port.HandleCall(methodHandOver, m.fromPool, decoded(m.onHandOver))
 	m.port.HandleCall(arbiter.MethodEvents, m.fromPool, arbiter.AnswerEvents(m.journal, m.ending.Done()))
 }
@@ -300,6 +302,9 @@ func (m *Manager) settleFolders() error {
 	m.dropped = false
 	m.mu.Unlock()
 	parts := []string{"pool", "database"}
+	if err := m.settleHold(parts); err != nil {
+		return err
+	}
 	switch {
 	case exists(filepath.Join(m.cfg.Dir, isolateFile)):
 		// The pool was effective, so its copy is this node's from here on, even when the pool ended
@@ -348,7 +353,53 @@ func (m *Manager) settleFolders() error {
 				return fmt.Errorf("take this node's own data back: %w", err)
 			}
 		}
+		// A copy that was put aside to be made anew belonged to a pool, which goes on without it.
+		if rec, err := pool.ReadRecord(m.poolDir()); err == nil && rec.Phase == pool.PhaseEffective && s.Mode == settings.Standalone {
+			if err := m.askIsolate(pool.PhaseSingle); err != nil {
+				return err
+			}
+		}
 		return os.RemoveAll(m.asideDir())
 	}
 	return nil
+}
+
+// holdFile says, until it is done, that this node's copy of the pool's data is put aside.
+const holdFile = "hold"
+
+// holdAgain makes this member of a running pool a Backup that waits to be filled anew. Should that
+// not happen in time, it becomes Standalone with the copy that it has now.
+func (m *Manager) holdAgain(why string) error {
+	if err := os.RemoveAll(m.asideDir()); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(m.cfg.Dir, holdFile), nil, 0o600); err != nil {
+		return err
+	}
+	s, _, _ := m.snapshot()
+	before := standaloneOf(s)
+	s.Mode, s.Active, s.Deactivated = settings.Backup, false, false
+	_, err := m.store(s, settings.Progress{Forming: true, Attempt: pool.NewID(), Remaining: m.cfg.ConfigurationTimeout, Before: &before}, why)
+	return err
+}
+
+// settleHold finishes what holdAgain began: pool and database stand aside.
+func (m *Manager) settleHold(parts []string) error {
+	mark := filepath.Join(m.cfg.Dir, holdFile)
+	if !exists(mark) {
+		return nil
+	}
+	if err := os.MkdirAll(m.asideDir(), 0o700); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		from, to := filepath.Join(m.cfg.Dir, p), filepath.Join(m.asideDir(), p)
+		if exists(to) || !exists(from) {
+			continue
+		}
+		if err := os.Rename(from, to); err != nil {
+			return fmt.Errorf("put this node's copy aside: %w", err)
+		}
+	}
+	return os.Remove(mark)
 }

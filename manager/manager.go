@@ -76,6 +76,10 @@ type Manager struct {
 	held     *heldJoin   // what a Backup on hold has agreed to
 	dropped  bool        // the next engine starts without what an unfinished attempt left
 	trouble  error       // why no engine runs
+	working  *work       // the latest change of the running pool
+
+	agreeing    sync.Mutex // one change of the pool's agreement at a time
+	reconciling sync.Mutex // one who changes the log's members at a time
 }
 
 // Run serves until ctx ends. It returns nil then, or what kept it from starting.

@@ -315,6 +315,9 @@ func (f faces) setMaintenance(ctx context.Context, on bool) (control.Done, error
 	if e.pool == nil || e.pool.Record().Phase != pool.PhaseEffective {
 		return control.Done{}, refuse("not_in_pool", "form a pool first", "this Manager belongs to no running pool")
 	}
+	if !on && deactivated(e.pool.Record()) {
+		return control.Done{}, refuse("deactivated_there", "activate it there", "this Manager was deactivated on the Primary")
+	}
 	if on && e.pool.State().Status == pool.Primary {
 		if err := e.pool.HandOver(ctx, "redundancy is being deactivated here", func(string) {}); err != nil {
 			return control.Done{}, fmt.Errorf("this Manager is Primary and cannot lay it down: %w", err)

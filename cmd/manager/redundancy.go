@@ -25,6 +25,8 @@ type redundancyCmd struct {
 	Reject      rejectCmd      `cmd:"" help:"Refuse a node that waits for approval, for an hour."`
 	Withdraw    withdrawCmd    `cmd:"" help:"End the trust in a node that no running pool needs."`
 	Handover    handoverCmd    `cmd:"" help:"Move the Primary to the other Manager, in order."`
+	Replace     replaceCmd     `cmd:"" help:"Put a new machine in the place of a member, on the Primary."`
+	Resync      resyncCmd      `cmd:"" help:"Throw the other Manager's copy away and make it anew, on the Primary."`
 	Recover     recoverCmd     `cmd:"" help:"Last resort: make a lone survivor work alone."`
 }
 
@@ -149,18 +151,30 @@ func (l *leaveCmd) Run(ctx context.Context, con console) error {
 	return con.confirmed(l.Yes, func(yes bool) (control.Done, error) { return con.connect(l.Data).Leave(ctx, yes) })
 }
 
-type activateCmd struct{ data }
+type activateCmd struct {
+	data
+	Member string `enum:"backup,master,arbiter,-" default:"-" placeholder:"ROLE" help:"A partner, on the Primary; this Manager when not given."`
+}
 
 func (a *activateCmd) Run(ctx context.Context, con console) error {
+	if a.Member != "-" {
+		return con.done(con.connect(a.Data).Partner(ctx, a.Member, true, true))
+	}
 	return con.done(con.connect(a.Data).Activate(ctx))
 }
 
 type deactivateCmd struct {
 	data
+	Member string `enum:"backup,master,arbiter,-" default:"-" placeholder:"ROLE" help:"A partner, on the Primary; this Manager when not given."`
 	yes
 }
 
 func (d *deactivateCmd) Run(ctx context.Context, con console) error {
+	if d.Member != "-" {
+		return con.confirmed(d.Yes, func(yes bool) (control.Done, error) {
+			return con.connect(d.Data).Partner(ctx, d.Member, false, yes)
+		})
+	}
 	return con.confirmed(d.Yes, func(yes bool) (control.Done, error) { return con.connect(d.Data).Deactivate(ctx, yes) })
 }
 

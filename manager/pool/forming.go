@@ -19,6 +19,7 @@ const (
 	MethodPlan    = "plan"    // the whole pool: who is who; the member starts
 	MethodAbandon = "abandon" // the attempt is over, forget it
 	MethodDismiss = "dismiss" // the pool is being left, forget it
+	MethodReopen  = "reopen"  // new values were agreed: open your services anew
 	MethodResign  = "resign"  // a Manager goes on alone: the Arbiter must never vote in the old pool again
 )
 
