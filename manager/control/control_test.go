@@ -37,7 +37,6 @@ func serve(t *testing.T, dir string, ops map[string]Handler) *Server {
 
 // fakeManager prints what it is told to do.
 type fakeManager struct {
-	Members
 	told []string
 	err  error
 }
