@@ -87,7 +87,7 @@ func (d desk) Units(ctx context.Context) ([]web.Unit, error) {
 	}
 	out := make([]web.Unit, 0, len(list))
 	for _, u := range list {
-		w := web.Unit{Name: u.Name, Connected: u.Connected}
+		w := web.Unit{Name: u.Name, Connected: u.Connected, NoSecret: u.NoSecret}
 		if u.LastSeenMS > 0 {
 			w.LastSeen = time.UnixMilli(u.LastSeenMS)
 		}

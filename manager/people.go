@@ -267,7 +267,7 @@ func (f faces) ListUnits(ctx context.Context) ([]control.Unit, error) {
 	out := []control.Unit{}
 	for _, u := range units {
 		at, on := seen[u.Name]
-		out = append(out, control.Unit{Name: u.Name, Connected: on, LastSeenMS: at})
+		out = append(out, control.Unit{Name: u.Name, Connected: on, LastSeenMS: at, NoSecret: u.NoSecret})
 	}
 	return out, nil
 }

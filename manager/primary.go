@@ -228,6 +228,9 @@ func (k doorkeeper) Admit(ctx context.Context, unit, secret string) error {
 	if err != nil {
 		return err
 	}
+	if u.NoSecret {
+		return fmt.Errorf("%w: field unit %q came from a saved copy and needs a new profile", broker.ErrDenied, unit)
+	}
 	sum := sha256.Sum256([]byte(secret))
 	if subtle.ConstantTimeCompare(sum[:], u.Secret[:]) != 1 {
 		return fmt.Errorf("%w: wrong secret", broker.ErrDenied)

@@ -55,7 +55,7 @@ func (f faces) RestoreDatabase(ctx context.Context, file string, yes bool) (cont
 	}
 	if !yes {
 		return control.Done{}, &control.Error{Code: "confirm", Message: "restoring replaces the present data", Fix: "confirm it, or give --yes", Confirm: []control.Question{
-			{Code: "replace_data", Text: fmt.Sprintf("The present data are saved to %s and replaced by %s (%d bytes).", f.m.savesDir(), file, saved.Size), Word: "restore"}}}
+			{Code: "replace_data", Text: fmt.Sprintf("The present data are saved to %s and replaced by %s (%d bytes). A saved copy has no logins: people, API tokens and field units that are known here now go on; a field unit of the copy alone needs a new profile.", f.m.savesDir(), file, saved.Size), Word: "restore"}}}
 	}
 	if err := os.MkdirAll(f.m.savesDir(), 0o700); err != nil {
 		return control.Done{}, err

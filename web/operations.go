@@ -152,6 +152,7 @@ type Unit struct {
 	Name      string
 	Connected bool
 	LastSeen  time.Time // zero: never
+	NoSecret  bool      // it came from a restored copy and needs a new profile
 }
 
 // Problem is why something was not done.

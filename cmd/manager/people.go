@@ -54,8 +54,11 @@ func (u *unitListCmd) Run(ctx context.Context, con console) error {
 	fmt.Fprintln(t, "Unit\tState\tLast seen")
 	for _, unit := range units {
 		state, seen := "not connected", "never"
-		if unit.Connected {
+		switch {
+		case unit.Connected:
 			state = "connected"
+		case unit.NoSecret:
+			state = "needs a new profile: add it again"
 		}
 		if unit.LastSeenMS != 0 {
 			seen = time.UnixMilli(unit.LastSeenMS).UTC().Format(time.RFC3339)

@@ -116,6 +116,7 @@ type Unit struct {
 	Name       string `json:"name"`
 	Connected  bool   `json:"connected"`
 	LastSeenMS int64  `json:"last_seen_ms"` // Unix milliseconds; 0: never
+	NoSecret   bool   `json:"no_secret"`    // it came from a restored copy; adding it again gives it a profile
 }
 
 // request is the JSON of every simple operation.

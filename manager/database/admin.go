@@ -13,7 +13,14 @@ func (a *applier) unitAdd(ctx context.Context, proposed int64, b UnitAdd) (Resul
 		return Result{}, err
 	}
 	if known && !u.removed {
-		return Result{Err: ErrUnitExists}, nil
+		var has bool
+		if err := a.conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM secret_unit WHERE unit = ?)", u.id).Scan(&has); err != nil {
+			return Result{}, fmt.Errorf("read secret of unit %q: %w", b.Name, err)
+		}
+		if has {
+			return Result{Err: ErrUnitExists}, nil
+		}
+		return Result{}, a.setSecret(ctx, u.id, b.Secret[:]) // it came from a saved copy
 	}
 	if known { // it comes back: same id, so that its history is its own again
 		if err := a.setRemoved(ctx, b.Name, 0); err != nil {

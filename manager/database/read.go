@@ -15,6 +15,7 @@ import (
 type Unit struct {
 	Name      string
 	Secret    [32]byte // SHA-256 of its secret
+	NoSecret  bool     // it came from a saved copy and cannot log in
 	CreatedMS int64
 }
 
@@ -77,12 +78,15 @@ func list[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error
 	return all, rows.Err()
 }
 
-const unitQuery = "SELECT u.name, s.hash, u.created_ms FROM unit_row u JOIN secret_unit s ON s.unit = u.id WHERE u.removed_ms = 0"
+const unitQuery = "SELECT u.name, s.hash, u.created_ms FROM unit_row u LEFT JOIN secret_unit s ON s.unit = u.id WHERE u.removed_ms = 0"
 
 func (u *Unit) scan(scan func(...any) error) error {
 	var hash []byte
 	if err := scan(&u.Name, &hash, &u.CreatedMS); err != nil {
 		return err
+	}
+	if u.NoSecret = hash == nil; u.NoSecret {
+		return nil
 	}
 	if len(hash) != len(u.Secret) {
 		return fmt.Errorf("%w: secret of unit %q has %d bytes", ErrCorrupt, u.Name, len(hash))

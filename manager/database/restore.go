@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // Saved describes a file that Save wrote.
@@ -32,8 +33,10 @@ func (s *Store) RestoreCheck(ctx context.Context, file string) (Saved, error) {
 }
 
 // Restore puts the content of a saved file in the place of the present one. What belongs to
-// this node's log stays: position, membership, kept results; so do the users, whose password
-// hashes no saved file has, and the pool id. It is not replicated: only for a pool of one.
+// this node's log stays: position, membership, kept results; so do the pool id and what no saved
+// file has: users with their passwords, API tokens, and the secrets of those units that are in
+// both. A unit that is in the file alone has no secret and cannot log in until UnitSecret or
+// UnitAdd gives it one. It is not replicated: only for a pool of one.
 // The present content is lost (Save it first) unless keepOld moves it aside.
 //
 // A crash before the end leaves the old content, or the next Open finishes. Errors as
@@ -76,7 +79,7 @@ func (s *Store) restore(ctx context.Context, file string, keepOld bool) (err err
 	if _, _, err := migrate(ctx, conn); err != nil {
 		return err
 	}
-	if _, err := conn.ExecContext(ctx, "DELETE FROM secret_user; DELETE FROM user_row; DELETE FROM client_result; DELETE FROM client; DELETE FROM setting_row WHERE "+isToken); err != nil {
+	if _, err := conn.ExecContext(ctx, deleteLogins()+"DELETE FROM user_row; DELETE FROM client_result; DELETE FROM client"); err != nil {
 		return err
 	}
 	saved, err := readPosition(ctx, conn)
@@ -94,19 +97,23 @@ func (s *Store) restore(ctx context.Context, file string, keepOld bool) (err err
 	defer s.gate.reopen() // after a failed swap it tells so
 	living := s.files.conn
 	for _, t := range []struct {
-		table string
-		row   func([]any) row
+		query, table string
+		row          func([]any) row
 	}{
-		{"user_row", func(c []any) row { return rowUser(nil, text(c[0]), c[1].(int64)) }},
-		{"secret_user", func(c []any) row { return rowUserSecret(nil, text(c[0]), text(c[1])) }},
-		{"client", func(c []any) row { return rowClient(nil, c[0].(int64), text(c[1])) }},
-		{"client_result", func(c []any) row {
+		{"SELECT * FROM user_row", "user_row", func(c []any) row { return rowUser(nil, text(c[0]), c[1].(int64)) }},
+		{"SELECT * FROM client", "client", func(c []any) row { return rowClient(nil, c[0].(int64), text(c[1])) }},
+		{"SELECT * FROM client_result", "client_result", func(c []any) row {
 			return rowClientResult(nil, c[0].(int64), c[1].(int64), c[2].(int64), c[3].(int64), c[4].([]byte))
 		}},
+		{"SELECT * FROM secret_user", "secret_user", logins[0].row},
+		{"SELECT * FROM setting_row WHERE " + isToken, "setting_row", logins[2].row},
 	} {
-		if err := copyTable(ctx, living, conn, t.table, &sum, t.row); err != nil {
+		if err := copyRows(ctx, living, conn, t.query, t.table, &sum, t.row); err != nil {
 			return fmt.Errorf("take over %s: %w", t.table, err)
 		}
+	}
+	if err := takeUnitSecrets(ctx, living, conn, &sum); err != nil {
+		return fmt.Errorf("take over the secrets of units: %w", err)
 	}
 	// From the file: what the applier remembers may be of a batch that failed.
 	p, err := readPosition(ctx, living)
@@ -140,35 +147,40 @@ func (s *Store) restore(ctx context.Context, file string, keepOld bool) (err err
 	return s.swapShut(m)
 }
 
-// copyTable copies all rows of a small table and counts them.
-func copyTable(ctx context.Context, from, to *sql.Conn, table string, sum *total, r func([]any) row) error {
-	rows, err := from.QueryContext(ctx, "SELECT * FROM "+table)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	if err != nil {
-		return err
-	}
-	insert := "INSERT INTO " + table + " VALUES (?"
-	for range names[1:] {
-		insert += ",?"
-	}
-	for rows.Next() {
-		cells, into := make([]any, len(names)), make([]any, len(names))
-		for i := range cells {
-			into[i] = &cells[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		if _, err := to.ExecContext(ctx, insert+")", cells...); err != nil {
+// copyRows copies the rows of a query over a small table and counts them.
+func copyRows(ctx context.Context, from, to *sql.Conn, query, table string, sum *total, r func([]any) row) error {
+	return eachRow(ctx, from, query, func(cells []any) error {
+		insert := "INSERT INTO " + table + " VALUES (?" + strings.Repeat(",?", len(cells)-1) + ")"
+		if _, err := to.ExecContext(ctx, insert, cells...); err != nil {
 			return err
 		}
 		sum.add(r(cells))
-	}
-	return rows.Err()
+		return nil
+	})
+}
+
+// takeUnitSecrets lets the units go on that are in both databases: theirs are known by name, for the
+// same unit may have another number in each.
+func takeUnitSecrets(ctx context.Context, from, to *sql.Conn, sum *total) error {
+	return eachRow(ctx, from, "SELECT u.name, s.hash FROM secret_unit s JOIN unit_row u ON u.id = s.unit WHERE u.removed_ms = 0", func(cells []any) error {
+		hash, ok := cells[1].([]byte)
+		if !ok {
+			return fmt.Errorf("%w: secret of unit %q", ErrCorrupt, text(cells[0]))
+		}
+		var id int64
+		err := to.QueryRowContext(ctx, "SELECT id FROM unit_row WHERE name = ? AND removed_ms = 0", text(cells[0])).Scan(&id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := to.ExecContext(ctx, "INSERT INTO secret_unit VALUES (?, ?)", id, hash); err != nil {
+			return err
+		}
+		sum.add(rowUnitSecret(nil, id, hash))
+		return nil
+	})
 }
 
 // text returns a cell that holds a text.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
@@ -19,8 +20,8 @@ import (
 // complete and synced by us: no journal on the disk, no sync in between.
 const scratchOptions = "_dqs=0&_pragma=journal_mode(MEMORY)&_pragma=synchronous(OFF)&_pragma=temp_store(MEMORY)"
 
-// Save writes a consistent copy of the content to file: units with the hashes of their
-// secrets, users without their password hashes (nobody can log in with it), no private keys,
+// Save writes a consistent copy of the content to file: without the hashes of passwords and of
+// units' secrets, without API tokens (nobody and nothing can log in with it), no private keys,
 // nothing of what was deleted before. It is complete and synced when it gets its name.
 // An existing file is refused (fs.ErrExist) unless overwrite is set. Apply goes on meanwhile;
 // the folder of file needs room for the content twice.
@@ -92,7 +93,20 @@ const TokenPrefix = "token."
 
 const isToken = "substr(key, 1, 6) = '" + TokenPrefix + "'"
 
-// stripLogins removes the password hashes and what programs log in with, and with VACUUM all traces of deleted rows.
+// login is a part of a table that somebody can log in with, or that tells how.
+type login struct {
+	table, where string
+	row          func([]any) row // as it counts for the digest
+}
+
+// logins are in no saved copy. Whoever adds a table decides whether it belongs here: a test asks.
+var logins = []login{
+	{"secret_user", "true", func(c []any) row { return rowUserSecret(nil, text(c[0]), text(c[1])) }},
+	{"secret_unit", "true", func(c []any) row { return rowUnitSecret(nil, c[0].(int64), c[1].([]byte)) }},
+	{"setting_row", isToken, func(c []any) row { return rowSetting(nil, text(c[0]), text(c[1])) }},
+}
+
+// stripLogins removes all logins, and with VACUUM all traces of deleted rows.
 func stripLogins(ctx context.Context, path string) (err error) {
 	db, err := openScratch(path)
 	if err != nil {
@@ -103,25 +117,11 @@ func stripLogins(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, t := range []struct {
-		sql string
-		row func(key, value string) row
-	}{
-		{"SELECT name, hash FROM secret_user", func(name, hash string) row { return rowUserSecret(nil, name, hash) }},
-		{"SELECT key, value FROM setting_row WHERE " + isToken, func(key, value string) row { return rowSetting(nil, key, value) }},
-	} {
-		rows, err := db.QueryContext(ctx, t.sql)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			var key, value string
-			if err := rows.Scan(&key, &value); err != nil {
-				return firstError(err, rows.Close())
-			}
-			p.digest.sub(t.row(key, value))
-		}
-		if err := firstError(rows.Err(), rows.Close()); err != nil {
+	for _, l := range logins {
+		if err := eachRow(ctx, db, "SELECT * FROM "+l.table+" WHERE "+l.where, func(cells []any) error {
+			p.digest.sub(l.row(cells))
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -129,8 +129,45 @@ func stripLogins(ctx context.Context, path string) (err error) {
 	if _, err := db.ExecContext(ctx, "UPDATE state SET digest = ?", sum[:]); err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, "DELETE FROM secret_user; DELETE FROM setting_row WHERE "+isToken+"; VACUUM")
+	_, err = db.ExecContext(ctx, deleteLogins()+"VACUUM")
 	return err
+}
+
+// deleteLogins are the statements that remove all logins.
+func deleteLogins() string {
+	var b strings.Builder
+	for _, l := range logins {
+		b.WriteString("DELETE FROM " + l.table + " WHERE " + l.where + "; ")
+	}
+	return b.String()
+}
+
+// eachRow calls do with the cells of each row; they are not kept.
+func eachRow(ctx context.Context, db interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}, query string, do func(cells []any) error) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	cells, into := make([]any, len(names)), make([]any, len(names))
+	for i := range cells {
+		into[i] = &cells[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		if err := do(cells); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // openScratch opens a file with one connection.

@@ -2,6 +2,7 @@ package database
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,7 +14,8 @@ import (
 
 func TestSaveLeavesOutEveryLogin(t *testing.T) {
 	s := openStore(t, "")
-	must(t, s, cmd(1, UnitAdd{Name: "u", Secret: [32]byte{7}}), cmd(2, UserPut{"anna", "$argon2id$OLDOLDOLD", 0}), cmd(3, UserPut{"anna", "$argon2id$NEWNEWNEW", 0}),
+	secret := sha256.Sum256([]byte("of a unit"))
+	must(t, s, cmd(1, UnitAdd{Name: "u", Secret: secret}), cmd(7, SettingPut{TokenPrefix + "x", "APITOKEN"}), cmd(2, UserPut{"anna", "$argon2id$OLDOLDOLD", 0}), cmd(3, UserPut{"anna", "$argon2id$NEWNEWNEW", 0}),
 		cmd(4, SettingPut{"k", "DELETEDVALUE"}), cmd(5, SettingRemove{"k"}), cmd(6, batch(record("u", 1, 1000, 21.5))),
 		cmd(7, SettingPut{TokenPrefix + "id", "TOKENHASH"}))
 	file := filepath.Join(t.TempDir(), "saved.db")
@@ -43,7 +45,7 @@ func TestSaveLeavesOutEveryLogin(t *testing.T) {
 		t.Errorf("left in the folder: %v, %v", left, err)
 	}
 	saved, err := s.RestoreCheck(t.Context(), file)
-	if err != nil || saved.Index != 7 || saved.Schema != len(migrations) || saved.Size == 0 {
+	if err != nil || saved.Index != 8 || saved.Schema != len(migrations) || saved.Size == 0 {
 		t.Errorf("check: %+v, %v", saved, err)
 	}
 	if err := s.Save(t.Context(), filepath.Join(t.TempDir(), "no", "such", "folder"), false); err == nil {
@@ -100,6 +102,74 @@ func TestRestoreKeepsWhatBelongsToTheLog(t *testing.T) {
 	sound(t, s)
 	if err := s.RestoreAside(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("nothing aside: %v", err)
+	}
+}
+
+// A new table may hold something to log in with: whoever adds one says here that it does not, or in
+// logins that it does.
+func TestEveryTableIsKnownToSave(t *testing.T) {
+	s := openStore(t, "")
+	file := filepath.Join(t.TempDir(), "saved.db")
+	if err := s.Save(t.Context(), file, false); err != nil {
+		t.Fatal(err)
+	}
+	db, err := openScratch(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	harmless := []string{"migration", "state", "client", "client_result", "unit_row", "user_row", "setting_row", "series", "stream", "message", "sample_row", "event_row", "changeover_row"}
+	if err := eachRow(t.Context(), db, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'", func(cells []any) error {
+		name := text(cells[0])
+		stripped := slices.ContainsFunc(logins, func(l login) bool { return l.table == name })
+		if !stripped && !slices.Contains(harmless, name) {
+			t.Errorf("table %s: can somebody log in with what is in it? Then it belongs to logins, else to the list here", name)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestoredUnitsKeepTheirSecretsOrGetNewOnes(t *testing.T) {
+	s := openStore(t, "")
+	mine, later := [32]byte{1}, [32]byte{2}
+	must(t, s, cmd(1, UnitAdd{Name: "first"}), cmd(2, UnitRemove{Name: "first"}), cmd(3, UnitAdd{Name: "only-saved", Secret: mine}), cmd(4, UnitAdd{Name: "both", Secret: mine}),
+		cmd(5, batch(record("only-saved", 1, 1000, 21.5))))
+	file := filepath.Join(t.TempDir(), "saved.db")
+	if err := s.Save(t.Context(), file, false); err != nil {
+		t.Fatal(err)
+	}
+	live := openStore(t, "")
+	must(t, live, cmd(1, UnitAdd{Name: "both", Secret: later}), cmd(2, UnitAdd{Name: "only-live", Secret: later}), cmd(3, SettingPut{TokenPrefix + "x", "APITOKEN"}))
+	if err := live.Restore(t.Context(), file, false); err != nil {
+		t.Fatal(err)
+	}
+	sound(t, live)
+	if u, err := live.Unit(t.Context(), "both"); err != nil || u.Secret != later || u.NoSecret {
+		t.Errorf("a unit of both: %+v, %v", u, err)
+	}
+	if u, err := live.Unit(t.Context(), "only-saved"); err != nil || !u.NoSecret {
+		t.Errorf("a unit of the saved file alone: %+v, %v", u, err)
+	}
+	if _, err := live.Unit(t.Context(), "only-live"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a unit that was not saved: %v", err)
+	}
+	if v, err := live.Setting(t.Context(), TokenPrefix+"x"); err != nil || v != "APITOKEN" {
+		t.Errorf("the API token: %q, %v", v, err)
+	}
+	if r := must(t, live, cmd(20, UnitAdd{Name: "both", Secret: mine}))[0]; !errors.Is(r.Err, ErrUnitExists) {
+		t.Errorf("a unit with a secret was added again: %+v", r)
+	}
+	if r := must(t, live, cmd(21, UnitAdd{Name: "only-saved", Secret: later}))[0]; r.Err != nil {
+		t.Errorf("a unit without a secret gets no new one: %v", r.Err)
+	}
+	if u, err := live.Unit(t.Context(), "only-saved"); err != nil || u.Secret != later || u.NoSecret {
+		t.Errorf("after that: %+v, %v", u, err)
+	}
+	sound(t, live)
+	if got := query(t, live, "SELECT unit, seq FROM sample"); !slices.Equal(got, []string{"only-saved|1"}) {
+		t.Errorf("its history: %v", got)
 	}
 }
 
