@@ -171,6 +171,8 @@ func (r Round) Line() string {
 	switch {
 	case r.WasPrimary && r.VIPMovedMS < 0:
 		s += fmt.Sprintf(": VIP stayed, longest silence %.1f ms", r.SilenceMS)
+	case r.WasPrimary && r.Fault.mayStay():
+		s += fmt.Sprintf(": VIP moved %.1f ms, longest silence %.1f ms", r.VIPMovedMS, r.SilenceMS)
 	case r.WasPrimary:
 		s += fmt.Sprintf(": VIP moved %.1f ms, first write %.1f ms, all units %.1f ms, old answer gone %.1f ms",
 			r.VIPMovedMS, r.FirstWriteMS, r.AllUnitsMS, r.OldAnswerMS)
