@@ -492,9 +492,9 @@ func (p *Pool) livePath(id MemberID) int {
 	return 0
 }
 
-func (p *Pool) arbiterFresh() bool {
+func (p *Pool) arbiterFresh(within time.Duration) bool {
 	p.mu.Lock()
 	m, ok := p.record.ByRole(Arbiter)
 	p.mu.Unlock()
-	return ok && p.lease.fresh(m.ID, Now())
+	return ok && p.lease.fresh(m.ID, Now(), within)
 }

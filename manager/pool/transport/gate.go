@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 )
@@ -36,10 +37,11 @@ type GateConfig struct {
 	Settle int
 	// BackOff keeps the Gate open at least this long after it opened because of MaxHold.
 	BackOff time.Duration
-	// ArbiterFresh tells whether the Arbiter's own answers keep the lease valid. The Gate never
-	// opens otherwise: a Primary that hears nobody would feed the Arbiter past the other Manager
-	// and leave a pool that one fault has stopped.
-	ArbiterFresh func() bool
+	// ArbiterFresh tells whether the Arbiter's own answers keep the lease valid, and whether it
+	// answered something that was asked no longer than within ago. The Gate never opens otherwise:
+	// a Primary that hears nobody would feed the Arbiter past the other Manager and leave a pool
+	// that one fault has stopped.
+	ArbiterFresh func(within time.Duration) bool
 	// Changed, if set, is called without locks whenever State or InStep may have changed.
 	Changed func()
 }
@@ -225,12 +227,17 @@ func (g *Gate) allowedLocked(first, last uint64) uint64 {
 }
 
 func (g *Gate) mayOpenLocked(heldSince time.Time) bool {
-	if g.cfg.ArbiterFresh != nil && !g.cfg.ArbiterFresh() {
+	within := time.Duration(math.MaxInt64)
+	switch quiet := time.Since(g.good); {
+	case g.down, g.away:
+	case quiet > g.cfg.Silence:
+		// Who fell silent together with the Arbiter may be well: then it is this node that hears
+		// nobody. So the Arbiter must have answered since, well into the silence.
+		within = quiet - g.cfg.Silence/2
+	case time.Since(heldSince) <= g.cfg.MaxHold:
 		return false
 	}
-	return g.down || g.away ||
-		time.Since(g.good) > g.cfg.Silence ||
-		time.Since(heldSince) > g.cfg.MaxHold
+	return g.cfg.ArbiterFresh == nil || g.cfg.ArbiterFresh(within)
 }
 
 func (g *Gate) openLocked() {

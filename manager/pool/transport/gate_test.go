@@ -10,7 +10,7 @@ import (
 func testGate(fresh *atomic.Bool) *Gate {
 	return NewGate(GateConfig{
 		Silence: 60 * time.Millisecond, MaxHold: 100 * time.Millisecond, Settle: 3, BackOff: 200 * time.Millisecond,
-		ArbiterFresh: fresh.Load,
+		ArbiterFresh: func(time.Duration) bool { return fresh.Load() },
 	})
 }
 
@@ -211,5 +211,34 @@ func TestASlowManagerDoesNotMakeTheGateFlap(t *testing.T) {
 	g.openLocked()
 	if g.backOff != 0 {
 		t.Errorf("back-off %v for one that was silent, not slow", g.backOff)
+	}
+}
+
+// A Primary that hears nobody any more last heard the other Manager and the Arbiter in the same
+// moment. Its right, which rests on the Arbiter's last answer, is then still valid for a moment
+// after the other Manager's silence has become too long; an entry that went to the Arbiter in
+// between would keep the other Manager, which lacks it, from being elected.
+func TestWhoHearsNobodyFeedsNoArbiter(t *testing.T) {
+	var heard atomic.Pointer[time.Time]
+	note := func() { now := time.Now(); heard.Store(&now) }
+	note()
+	g := NewGate(GateConfig{
+		Silence: 60 * time.Millisecond, MaxHold: time.Hour, Settle: 3, BackOff: time.Second,
+		ArbiterFresh: func(within time.Duration) bool { // the lease lasts long beyond the silence
+			since := time.Since(*heard.Load())
+			return since < time.Minute && since < within
+		},
+	})
+	g.Begin(5, 10)
+	g.Ack(5, 10)
+	note()
+	w := waiting(t, g, 5, 11, 14)
+	held(t, w, 200*time.Millisecond)
+	if v := g.View(5); v.State != GateShut {
+		t.Errorf("the gate is %v", v.State)
+	}
+	note() // the Arbiter is heard, the other Manager is not: it is away
+	if v := result(t, w); v != 14 {
+		t.Errorf("up to %d, want 14", v)
 	}
 }
