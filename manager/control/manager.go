@@ -115,8 +115,8 @@ type HandOverResult struct {
 type Unit struct {
 	Name       string `json:"name"`
 	Connected  bool   `json:"connected"`
-	LastSeenMS int64  `json:"last_seen_ms"` // Unix milliseconds; 0: never
-	NoSecret   bool   `json:"no_secret"`    // it came from a restored copy; adding it again gives it a profile
+	LastSeenMS int64  `json:"last_seen_ms"`        // Unix milliseconds; 0: never
+	NoSecret   bool   `json:"no_secret,omitempty"` // it came from a restored copy; adding it again gives it a profile
 }
 
 // request is the JSON of every simple operation.
