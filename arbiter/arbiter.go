@@ -255,7 +255,7 @@ func (a *Arbiter) join(_ context.Context, q pool.JoinRequest) (any, error) {
 	if q.As != pool.Arbiter {
 		return nil, transport.Refuse("wrong_role", "this node is an Arbiter and cannot join as %v", q.As)
 	}
-	if diff := q.Differences(netip.AddrPort{}, netip.AddrPort{}, "", a.cfg.Version); len(diff) > 0 {
+	if diff := q.Differences(netip.AddrPort{}, netip.AddrPort{}, netip.AddrPort{}, netip.Prefix{}, a.cfg.Version); len(diff) > 0 {
 		return nil, pool.MismatchError(diff)
 	}
 	dir, err := a.folder(q.Pool)

@@ -18,7 +18,14 @@ func (m *Manager) introduction(fingerprint string) pool.Introduction {
 		in.Role = string(settings.Standalone)
 	}
 	switch {
-	case e != nil && e.pool != nil:
+	case e == nil || e.settings.Mode != s.Mode: // restarting
+		switch {
+		case s.Mode == settings.Backup && prog.Forming:
+			in.Standing = pool.Waiting
+		case s.Mode != settings.Standalone && s.Mode != "":
+			in.Standing = pool.Joining
+		}
+	case e.pool != nil:
 		rec := e.pool.Record()
 		in.Fellow = arbiter.IsFellow(rec, fingerprint)
 		switch {

@@ -42,12 +42,14 @@ type engine struct {
 
 	duty atomic.Pointer[duty] // while this node is Primary
 	link linkCheck
+	// transfer is the last whole copy of the database that was sent or received.
+	transfer *transfer
 }
 
 // openEngine opens what the settings and folders say.
 func (m *Manager) openEngine(ctx context.Context) (*engine, error) {
 	s, prog, _ := m.snapshot()
-	e := &engine{m: m, settings: s, events: make(chan journal.Event, 256), ready: make(chan struct{})}
+	e := &engine{m: m, settings: s, events: make(chan journal.Event, 256), ready: make(chan struct{}), transfer: newTransfer()}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if !exists(m.poolDir()) && s.Mode == settings.Backup {
 		e.startHold(prog)
@@ -61,6 +63,9 @@ func (m *Manager) openEngine(ctx context.Context) (*engine, error) {
 	if err := e.openMember(ctx, rec); err != nil {
 		e.cancel()
 		return nil, err
+	}
+	if s.Mode != settings.Standalone && s.Mode != "" {
+		e.wg.Go(func() { e.watch(e.ctx) })
 	}
 	if s.Mode == settings.Master && prog.Forming {
 		e.wg.Go(func() { e.form(e.ctx) })
@@ -168,7 +173,7 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 		e.openKeeper(ctx)
 	}
 	e.pool, err = pool.Open(pool.Config{
-		Dir: m.poolDir(), Record: rec, Port: m.port, Dialer: m.dialer, Machine: machine{e.db},
+		Dir: m.poolDir(), Record: rec, Port: m.port, Dialer: m.dialer, Machine: machine{e.db, e.transfer},
 		Serve: e.serve, Canary: e.canary, Event: e.poolEvent, Fit: e.fit, Version: m.cfg.Version, Log: m.log,
 		Maintenance: e.settings.Deactivated || deactivated(rec),
 	})

@@ -204,7 +204,7 @@ func (e *engine) formOnce(ctx context.Context, a *attempt) (err error) {
 		at   settings.Member
 		peer trust.PeerRecord
 	}{{pool.Backup, s.Peer, backup}, {pool.Arbiter, s.Arbiter, third}} {
-		j, err := e.join(ctx, rec, o.role, o.at.AddrPort(), o.peer)
+		j, err := e.join(ctx, rec, o.role, o.at, o.peer)
 		if err != nil {
 			a.step(pool.Step{Code: o.role.String() + "_join", Text: err.Error()})
 			return err
@@ -272,15 +272,14 @@ func allOf(errs []error) error {
 	return errors.New(strings.Join(text, "; "))
 }
 
-func (e *engine) join(ctx context.Context, rec pool.Record, as pool.Role, at netip.AddrPort, peer trust.PeerRecord) (pool.JoinAnswer, error) {
+func (e *engine) join(ctx context.Context, rec pool.Record, as pool.Role, at settings.Member, peer trust.PeerRecord) (pool.JoinAnswer, error) {
 	text, _ := peer.Fingerprint.MarshalText()
 	var j pool.JoinAnswer
-	err := e.m.call(ctx, at, string(text), pool.MethodJoin, pool.JoinRequest{
-		Pool: rec.Pool, Incarnation: rec.Incarnation, As: as, Address: at, Master: localAddr(e.settings),
-		VIP: rec.VIP, Version: e.m.cfg.Version, Remaining: e.m.remaining(),
-	}, &j)
+	q := e.m.joinRequest(e.settings, as, at)
+	q.Pool, q.Incarnation, q.Remaining = rec.Pool, rec.Incarnation, e.m.remaining()
+	err := e.m.call(ctx, q.Address, string(text), pool.MethodJoin, q, &j)
 	if err != nil {
-		return j, fmt.Errorf("%v at %v: %w", as, at, err)
+		return j, fmt.Errorf("%v at %v: %w", as, q.Address, err)
 	}
 	return j, nil
 }

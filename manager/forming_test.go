@@ -196,12 +196,16 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 	s.refused(err, "not on hold")
 	_, err = master.Set(t.Context(), s.masterForm("", ""))
 	s.refused(err, "peer.address", "set it to Backup first")
+	_, err = master.Set(t.Context(), with(s.masterForm("", ""), "arbiter.address", addresses[backupHost]))
+	s.refused(err, "arbiter.address", "is also")
+
+	s.set(backupHost, with(s.backupForm(), "vip", "10.78.0.51/25"))
 	_, err = master.Set(t.Context(), s.masterForm(s.arbiterToken(), s.arbiterToken()))
 	s.refused(err, "pairing")
-
-	s.set(backupHost, with(s.backupForm(), "vip", "10.78.0.51/24"))
 	_, err = master.Set(t.Context(), s.masterForm(s.token(backupHost), s.arbiterToken()))
-	s.refused(err, "peer.address", "virtual IP", "10.78.0.50/24", "10.78.0.51/24")
+	s.refused(err, "vip", "virtual IP", "10.78.0.50", "10.78.0.51", "prefix length", "/24", "/25")
+	s.verified(masterHost, s.masterForm("", ""), "same_values failed vip", "backup_trust ok peer.address", "arbiter_free ok arbiter.address", "vip_free ok vip")
+	s.verified(masterHost, with(s.masterForm("", ""), "peer.address", addresses[clientHost]), "backup_connect failed peer.address", "backup_layer2 ok peer.address", "timing ok timing")
 	if st := s.arbiterStatus(); st.Pool != nil {
 		t.Error("the Arbiter is in a pool after a refused try")
 	}
@@ -229,7 +233,7 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 	s.set(backupHost, s.backupForm())
 	pairing := s.token(backupHost)
 	_, err = master.Set(t.Context(), s.masterForm(pairing, s.arbiterToken()))
-	s.refused(err, "arbiter.address", "already belongs to pool", "arbiter reset")
+	s.refused(err, "arbiter.address", "belongs to another pool", "arbiter reset")
 	if err := s.process(arbiterHost).Stop(5 * time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -239,4 +243,22 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 	s.start(arbiterHost)
 	s.set(masterHost, s.masterForm(pairing, s.arbiterToken()))
 	s.awaitHealth(masterHost, "protected")
+}
+
+// verified asks for a Verify and wants these checks, each "code result field", among its results.
+func (s *site) verified(name string, f control.Form, want ...string) {
+	s.t.Helper()
+	r, err := s.remote(name).Verify(s.t.Context(), f)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, c := range r.Checks {
+		got[c.Code+" "+c.Result+" "+c.Field] = true
+	}
+	for _, w := range want {
+		if !got[w] {
+			s.t.Errorf("verify lacks %q: %+v", w, r.Checks)
+		}
+	}
 }

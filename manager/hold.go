@@ -35,6 +35,7 @@ func (m *Manager) registerCalls() {
 	greeter := &arbiter.Greeter{Self: m.introduction, Met: m.met}
 	m.port.HandleCall(pool.MethodGreet, nil, greeter.Answer)
 	m.port.HandleCall(pool.MethodJoin, master, decoded(m.onJoin))
+	m.port.HandleCall(pool.MethodCompare, master, decoded(m.onCompare))
 	m.port.HandleCall(pool.MethodPlan, master, decoded(m.onPlan))
 	m.port.HandleCall(pool.MethodAbandon, master, decoded(m.onAbandon))
 	m.port.HandleCall(pool.MethodDismiss, m.fromPool, decoded(m.onDismiss))
@@ -56,12 +57,13 @@ func decoded[T any](f func(context.Context, T) (any, error)) func(context.Contex
 
 // onJoin compares what the Master wants with what this node is set to.
 func (m *Manager) onJoin(_ context.Context, q pool.JoinRequest) (any, error) {
+	defer m.tellDifferences(m.differing())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s, e := m.settings, m.engine
 	switch {
 	case s.Mode != settings.Backup:
-		return nil, transport.Refuse("not_on_hold", "this Manager is %s: set it to Backup first", s.Mode)
+		return nil, refuseNotOnHold(s)
 	case q.As != pool.Backup:
 		return nil, transport.Refuse("wrong_role", "this Manager is set to Backup and cannot join as %v", q.As)
 	case e == nil || e.settings.Mode != settings.Backup:
@@ -69,8 +71,8 @@ func (m *Manager) onJoin(_ context.Context, q pool.JoinRequest) (any, error) {
 	case e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective:
 		return nil, transport.Refuse("belongs_to_pool", "this Manager already belongs to pool %s; leave that pool first", short(e.pool.Record().Pool))
 	}
-	if diff := q.Differences(s.Local.AddrPort(), s.Peer.AddrPort(), s.VIP.String(), m.cfg.Version); len(diff) > 0 {
-		return nil, pool.MismatchError(diff)
+	if err := m.compareLocked(q); err != nil {
+		return nil, err
 	}
 	if e.pool != nil { // of an attempt that the Master has given up since
 		m.dropMember()
@@ -82,6 +84,10 @@ func (m *Manager) onJoin(_ context.Context, q pool.JoinRequest) (any, error) {
 }
 
 func short(s string) string { return s[:min(12, len(s))] }
+
+func refuseNotOnHold(s settings.Settings) error {
+	return transport.Refuse("not_on_hold", "this Manager is %s: set it to Backup first", s.Mode)
+}
 
 // onPlan makes this node a member that is filled by the Master.
 func (m *Manager) onPlan(_ context.Context, p pool.Plan) (any, error) {

@@ -14,7 +14,10 @@ import (
 )
 
 // machine is the database as the pool's log sees it.
-type machine struct{ db *database.Store }
+type machine struct {
+	db       *database.Store
+	transfer *transfer // counts whole copies; nil: nobody looks
+}
 
 // Apply implements pool.Machine; each result is a database.Result.
 func (m machine) Apply(ctx context.Context, batch []pool.Entry) ([]any, error) {
@@ -61,8 +64,10 @@ func (m machine) DigestAt(index uint64) (string, bool) {
 // what came is what was sent.
 type image struct {
 	*database.View
-	head *bytes.Reader
-	size int64
+	head     *bytes.Reader
+	size     int64
+	transfer *transfer
+	begun    bool
 }
 
 // imageHead is the JSON description in front of the bytes of the file, behind its length in 4
@@ -84,7 +89,7 @@ func (m machine) View(ctx context.Context) (pool.Image, error) {
 	}
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(head)))
 	b = append(b, head...)
-	return &image{View: v, head: bytes.NewReader(b), size: int64(len(b)) + v.Size}, nil
+	return &image{View: v, head: bytes.NewReader(b), size: int64(len(b)) + v.Size, transfer: m.transfer}, nil
 }
 
 func (i *image) Position() pool.Position { return pool.Position{Term: i.Term, Index: i.Index} }
@@ -95,19 +100,28 @@ func (i *image) Configuration() ([]byte, uint64) {
 
 func (i *image) Size() int64 { return i.size }
 
-func (i *image) Read(b []byte) (int, error) {
-	if i.head.Len() > 0 {
-		return i.head.Read(b)
+// Read counts, too: an image that nobody reads, such as the Arbiter's, is no transfer.
+func (i *image) Read(b []byte) (n int, err error) {
+	if !i.begun {
+		i.begun = true
+		i.transfer.begin(i.size)
 	}
-	return i.View.Read(b)
+	if i.head.Len() > 0 {
+		n, err = i.head.Read(b)
+	} else {
+		n, err = i.View.Read(b)
+	}
+	i.transfer.add(n)
+	return n, err
 }
 
 // receiver takes the description off the front and hands the rest to the database.
 type receiver struct {
-	db   *database.Store
-	in   *database.Incoming
-	head []byte
-	copy *database.Copy
+	db       *database.Store
+	in       *database.Incoming
+	head     []byte
+	copy     *database.Copy
+	transfer *transfer
 }
 
 // Receive implements pool.Machine.
@@ -116,7 +130,7 @@ func (m machine) Receive(ctx context.Context) (pool.Receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &receiver{db: m.db, in: in}, nil
+	return &receiver{db: m.db, in: in, transfer: m.transfer}, nil
 }
 
 func (r *receiver) Write(b []byte) (int, error) {
@@ -138,6 +152,7 @@ func (r *receiver) Write(b []byte) (int, error) {
 			return 0, fmt.Errorf("receive database: description: %w", err)
 		}
 		b, r.head = r.head[4+n:], nil
+		r.transfer.begin(r.copy.Size)
 	}
 	if len(b) == 0 {
 		return total, nil
@@ -145,6 +160,7 @@ func (r *receiver) Write(b []byte) (int, error) {
 	if _, err := r.in.Write(b); err != nil {
 		return 0, err
 	}
+	r.transfer.add(len(b))
 	return total, nil
 }
 

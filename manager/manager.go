@@ -12,11 +12,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -54,6 +52,7 @@ type Manager struct {
 	journal *journal.Journal
 	port    *transport.Port
 	pages   *web.Server
+	bound   bound // where port and pages are
 	control *control.Server
 	dialer  *transport.Dialer
 	certs   certificates
@@ -74,7 +73,9 @@ type Manager struct {
 	restart  chan string // reason; buffered 1
 	attempt  *attempt    // the forming under way on a Master
 	held     *heldJoin   // what a Backup on hold has agreed to
+	mismatch mismatch    // what the Master last asked for in vain
 	dropped  bool        // the next engine starts without what an unfinished attempt left
+	watched  watched     // what a running pool checks by itself
 	trouble  error       // why no engine runs
 	working  *work       // the latest change of the running pool
 
@@ -92,6 +93,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer m.stop()
 	m.background.Go(func() { m.watchStatus(m.ending) })
 	for first := true; ; first = false {
+		if !first {
+			m.relisten()
+		}
 		again, err := m.runEngine(ctx)
 		switch {
 		case err != nil && first:
@@ -171,22 +175,6 @@ func start(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-// listen opens the pool port and the pages.
-func (m *Manager) listen() error {
-	cfg := m.cfg
-	listen := cfg.PoolListen
-	if listen == "" {
-		listen = ":" + strconv.Itoa(int(m.settings.Local.MemberPort()))
-	}
-	ln, err := net.Listen("tcp", listen)
-	if err != nil {
-		return fmt.Errorf("listen on the pool port %s: %w; choose another with --pool-listen, or stop what uses it", listen, err)
-	}
-	m.port = transport.NewPort(ln, transport.PortConfig{TLS: m.trust.ServerTLS(), Fingerprint: arbiter.PeerFingerprint, Refused: m.refusedPeer, Log: cfg.Log})
-	m.registerCalls()
-	return m.openPages()
 }
 
 // stop closes what start opened, as far as it came.

@@ -73,7 +73,7 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 	if next.Mode == settings.Standalone {
 		return m.store(next, settings.Progress{}, "settings changed")
 	}
-	if err := m.checkBeforeSet(ctx, next, form); err != nil {
+	if err := m.checkBeforeSet(ctx, old, next); err != nil {
 		return control.Done{}, err
 	}
 	save := filepath.Join(m.savesDir(), fmt.Sprintf("before-%s-%s.db", next.Mode, time.Now().UTC().Format("20060102T150405.000Z")))
@@ -135,21 +135,27 @@ func (m *Manager) askMembers(ctx context.Context, e *engine, s settings.Settings
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	rec := e.pool.Record()
-	q := pool.JoinRequest{Pool: rec.Pool, Incarnation: pool.NewID(), Master: localAddr(s), VIP: s.VIP.String(), Version: m.cfg.Version, Remaining: time.Minute}
 	out := &control.Error{Code: "invalid", Message: "the pool cannot be formed with these settings"}
 	for _, o := range []struct {
 		role  pool.Role
 		at    settings.Member
 		field string
 	}{{pool.Backup, s.Peer, "peer.address"}, {pool.Arbiter, s.Arbiter, "arbiter.address"}} {
-		q.As, q.Address = o.role, o.at.AddrPort()
-		peer, err := m.approvedAt(o.role, q.Address)
+		peer, err := m.approvedAt(o.role, o.at.AddrPort())
 		if err != nil {
 			continue // waits for approval
 		}
 		text, _ := peer.Fingerprint.MarshalText()
+		q := m.joinRequest(s, o.role, o.at)
+		q.Pool, q.Incarnation, q.Remaining = rec.Pool, pool.NewID(), time.Minute
 		err = m.askMember(ctx, string(text), q)
 		var no *transport.Refusal
+		if diff := pool.DifferencesOf(err); len(diff) > 0 {
+			for _, d := range diff {
+				out.Fields = append(out.Fields, differs(o.role, o.field, d))
+			}
+			continue
+		}
 		switch {
 		case errors.As(err, &no) && no.Code == "not_trusted": // waits for approval there
 		case errors.As(err, &no):

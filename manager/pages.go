@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"redundancypool/manager/control"
 	"redundancypool/manager/pool"
 	"redundancypool/manager/settings"
-	"redundancypool/manager/trust"
 	"redundancypool/vip"
 	"redundancypool/web"
 )
@@ -56,7 +53,7 @@ func said(d control.Done, err error) (string, error) { return d.Message, pageErr
 // Settings implements web.Forming.
 func (d desk) Settings() web.Settings {
 	s, prog, e := d.m.snapshot()
-	out := web.Settings{Values: settingsValues(s), Fingerprint: d.m.trust.Fingerprint().String(), Deactivated: s.Deactivated}
+	out := web.Settings{Values: settingsValues(s), Fingerprint: d.m.trust.Fingerprint().String(), Deactivated: s.Deactivated, Over: d.m.over(), Watched: d.m.webWatched()}
 	if prog.Tried != nil {
 		out.Tried = settingsValues(*prog.Tried)
 	}
@@ -87,31 +84,21 @@ func (d desk) Verify(ctx context.Context, values map[string]string) ([]web.Check
 	if err != nil {
 		return nil, pageError(err)
 	}
-	field := maps.Clone(fieldOf)
-	s, _, _ := d.m.snapshot()
-	if next, err := s.Apply(values); err == nil {
-		var es settings.Errors
-		if errors.As(next.Validate(), &es) {
-			for _, e := range es {
-				field[e.Field+"_"+e.Code] = e.Field
-			}
-		}
+	return webChecks(r.Checks), nil
+}
+
+// Connect implements web.Forming.
+func (d desk) Connect(ctx context.Context, values map[string]string, member string) ([]web.Check, error) {
+	r, err := d.faces().Verify(ctx, control.Form{Values: values, Member: member})
+	return webChecks(r.Checks), pageError(err)
+}
+
+func webChecks(checks []control.Check) []web.Check {
+	out := make([]web.Check, len(checks))
+	for i, c := range checks {
+		out[i] = web.Check(c)
 	}
-	field["local_static"] = "local.address"
-	out := make([]web.Check, 0, len(r.Checks))
-	outside := slices.ContainsFunc(r.Checks, func(c control.Check) bool { return c.Code == "local.address_subnet" })
-	if outside {
-		next, _ := s.Apply(values) // it could be read: these are checks of its values
-		e := outsideLAN(next)
-		out = append(out, web.Check{Code: "vip_subnet", Field: e.Field, Result: failed, Text: e.Message, Fix: e.Fix})
-	}
-	for _, c := range r.Checks {
-		if outside && strings.HasSuffix(c.Code, "_subnet") {
-			continue
-		}
-		out = append(out, web.Check{Code: c.Code, Field: field[c.Code], Member: c.Member, Result: c.Result, Text: c.Text, Fix: c.Fix})
-	}
-	return out, nil
+	return out
 }
 
 // Review implements web.Forming: the checks of Set that change nothing.
@@ -140,7 +127,7 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 	case next.Mode == settings.Standalone:
 		return []web.Consequence{{Text: "This Manager restarts its services with the new settings and stays Standalone."}}, nil
 	}
-	if err := m.checkBeforeSet(ctx, next, control.Form{Values: values}); err != nil {
+	if err := m.checkBeforeSet(ctx, old, next); err != nil {
 		return nil, pageError(err)
 	}
 	until := time.Now().Add(m.cfg.ConfigurationTimeout)
@@ -203,7 +190,12 @@ func (d desk) Worst(values map[string]string) (time.Duration, error) {
 	}
 	t := poolTiming(next)
 	if err := t.Validate(); err != nil {
-		return 0, &web.Problem{Code: "timing", Message: err.Error()}
+		p := &web.Problem{Code: "timing", Message: err.Error()}
+		var e *pool.TimingError
+		if errors.As(err, &e) {
+			p.Fields = []web.FieldProblem{{Field: "timing." + e.Field, Code: "timing", Message: e.Text, Fix: e.Fix}}
+		}
+		return 0, p
 	}
 	return t.WorstTakeover(), nil
 }
@@ -213,78 +205,6 @@ func (d desk) Set(ctx context.Context, values map[string]string, pairing, arbite
 	text, err := said(d.faces().Set(ctx, control.Form{Values: values, Pairing: pairing, ArbiterPairing: arbiterPairing, Yes: true}))
 	d.prune(ctx) // each try makes a save
 	return text, err
-}
-
-// Waiting implements web.Forming.
-func (d desk) Waiting() web.Waiting {
-	s, prog, e := d.m.snapshot()
-	w := web.Waiting{Forming: prog.Forming, ToCopy: -1}
-	if !prog.Forming {
-		return w
-	}
-	if s.Mode == settings.Master {
-		d.m.mu.Lock()
-		a := d.m.attempt
-		d.m.mu.Unlock()
-		var steps []pool.Step
-		if a != nil {
-			steps, w.Problem = a.view()
-		}
-		w.Steps, w.ToCopy = masterSteps(s, steps)
-		return w
-	}
-	master, err := d.m.approvedAt(pool.Master, s.Peer.AddrPort())
-	trusted := err == nil
-	joined := e != nil && e.pool != nil
-	w.HoldsToken = !joined
-	w.Steps = []web.Step{
-		{Text: "settings stored, own data saved and put aside", Done: true},
-		{Text: "the Master at " + s.Peer.AddrPort().String() + " has proved itself with this node's token, or its fingerprint is approved here", Done: trusted},
-		{Text: "this Backup is approved on the Master", Done: joined || trusted && (master.How == trust.ByToken || d.m.known.trusts(master.Fingerprint))},
-		{Text: "the Master has configured this Backup", Done: joined},
-	}
-	if joined {
-		st := e.pool.State()
-		inStep := false
-		for _, o := range st.Members {
-			if o.ID == st.Record.Self {
-				inStep, w.ToCopy = o.InStep, int64(o.Behind)
-			} else {
-				w.Steps = append(w.Steps, web.Step{Text: o.Name + " at " + o.Address.String() + " answers", Done: o.Status == pool.Online || o.Status == pool.Primary})
-			}
-		}
-		w.Steps = append(w.Steps, web.Step{Text: "the Master's data are copied", Done: inStep},
-			web.Step{Text: "all members agree: the pool is effective", Done: st.Record.Phase == pool.PhaseEffective})
-	}
-	return w
-}
-
-// masterSteps is the Master's checklist: what has been done, and what is still to come. toCopy is
-// how many changes the Backup lacks; -1: not known.
-func masterSteps(s settings.Settings, taken []pool.Step) (list []web.Step, toCopy int64) {
-	toCopy = -1
-	list = []web.Step{{Text: "settings stored, database saved", Done: true}}
-	for _, todo := range []struct{ code, text string }{
-		{"backup_trust", "the Backup at " + s.Peer.AddrPort().String() + " and this Master trust each other"},
-		{"arbiter_trust", "the Arbiter at " + s.Arbiter.AddrPort().String() + " and this Master trust each other"},
-		{"backup_join", "the Backup at " + s.Peer.AddrPort().String() + " agrees to join"},
-		{"arbiter_join", "the Arbiter at " + s.Arbiter.AddrPort().String() + " agrees to join"},
-		{"backup_connect", "the Backup is connected"}, {"arbiter_connect", "the Arbiter is connected"},
-		{"synchronise", "the Backup has all data"}, {"voters", "all members agree: the pool is effective"},
-	} {
-		step := web.Step{Text: todo.text}
-		for _, t := range taken {
-			if t.Code != todo.code {
-				continue
-			}
-			step = web.Step{Text: t.Text, Done: t.Done}
-			if t.Code == "synchronise" {
-				toCopy = int64(t.Behind)
-			}
-		}
-		list = append(list, step)
-	}
-	return list, toCopy
 }
 
 // Token implements web.Forming.

@@ -30,7 +30,7 @@ func (s source) Redundancy() (r web.Redundancy) {
 	set, prog, e := m.snapshot()
 	r = web.Redundancy{
 		Role: string(set.Mode), Status: pool.Configuring.String(), Health: pool.HealthForming.String(), Node: nodeName(set, m.trust),
-		Members: []web.Member{}, Reasons: []web.Reason{},
+		Members: []web.Member{}, Reasons: []web.Reason{}, Licence: web.Licence{State: licenceUnknown, Text: "Unknown; there is no other Manager to compare with"},
 	}
 	if r.Role == "" {
 		r.Role = string(settings.Standalone)
@@ -65,6 +65,7 @@ func (s source) Redundancy() (r web.Redundancy) {
 		return r
 	}
 	e.describePool(&r, prog)
+	m.describeWatched(&r)
 	return r
 }
 

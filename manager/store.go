@@ -100,6 +100,6 @@ func (m *Manager) isolate(ctx context.Context, rec pool.Record) error {
 	if err != nil {
 		return err
 	}
-	err = pool.Isolate(ctx, m.poolDir(), rec, machine{db}, m.log.Warn)
+	err = pool.Isolate(ctx, m.poolDir(), rec, machine{db: db}, m.log.Warn)
 	return errors.Join(err, db.Close())
 }

@@ -1,203 +1,175 @@
 package manager
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"time"
+	"slices"
+	"strings"
+	"sync"
 
 	"redundancypool/manager/control"
 	"redundancypool/manager/pool"
 	"redundancypool/manager/settings"
-	"redundancypool/vip"
 )
-
-// findings are what can be checked of settings on this host and on the wire.
-type findings struct{ checks []control.Check }
-
-func (f *findings) add(code, member, result, text, fix string) {
-	f.checks = append(f.checks, control.Check{Code: code, Member: member, Result: result, Text: text, Fix: fix})
-}
 
 // The results of a check.
 const (
 	ok      = "ok"
 	warning = "warning"
 	failed  = "failed"
-	unknown = "unknown"
+	unknown = "unknown" // it could not be checked
 )
 
-// fieldOf names the form's field of a check.
-var fieldOf = map[string]string{
-	"local_address": "local.address", "interface": "interface", "vip_free": "vip", "bind_right": "vip", "timing": "timing",
-	"master_connect": "peer.address", "backup_connect": "peer.address", "arbiter_connect": "arbiter.address",
+// findings are the checks made so far, in the order they are shown.
+type findings struct{ checks []control.Check }
+
+func (f *findings) add(code, field, member, result, text, fix string) {
+	f.checks = append(f.checks, control.Check{Code: code, Field: field, Member: member, Result: result, Text: text, Fix: fix})
 }
 
-// Verify implements control.Redundancy.
+func (f *findings) report() control.VerifyReport {
+	r := control.VerifyReport{OK: true, Checks: f.checks}
+	for _, c := range f.checks {
+		r.OK = r.OK && c.Result != failed
+	}
+	return r
+}
+
+// refusal returns what failed as an error beside its fields; nil: nothing did.
+func (f *findings) refusal() error {
+	out := &control.Error{Code: "invalid", Message: "the settings cannot be used"}
+	for _, c := range f.checks {
+		if c.Result == failed {
+			out.Fields = append(out.Fields, control.FieldError{Field: c.Field, Code: c.Code, Message: c.Text, Fix: c.Fix})
+		}
+	}
+	if len(out.Fields) == 0 {
+		return nil
+	}
+	return out
+}
+
+// Verify implements control.Redundancy: everything that can be known of the settings, on this
+// host, on the wire and from the members; nothing is changed.
 func (f faces) Verify(ctx context.Context, form control.Form) (control.VerifyReport, error) {
-	s, _, _ := f.m.snapshot()
-	next, err := s.Apply(form.Values)
+	m := f.m
+	old, _, _ := m.snapshot()
+	next, err := old.Apply(form.Values)
 	if err != nil {
 		return control.VerifyReport{}, fieldErrors(err)
 	}
 	var out findings
-	if err := next.Validate(); err != nil {
-		var es settings.Errors
-		if !errors.As(err, &es) {
-			return control.VerifyReport{}, err
-		}
-		for _, e := range es {
-			out.add(e.Field+"_"+e.Code, "", failed, e.Message, e.Fix)
+	if form.Member != "" {
+		return m.connect(ctx, next, form.Member)
+	}
+	if err := verifyForm(next, &out); err != nil {
+		return control.VerifyReport{}, err
+	}
+	m.verifyHost(old, next, &out)
+	m.around(ctx, next, &out, m.verifyWire, m.verifyMembers)
+	return out.report(), nil
+}
+
+// connect tries to connect to one member.
+func (m *Manager) connect(ctx context.Context, s settings.Settings, member string) (control.VerifyReport, error) {
+	for _, o := range partners(s) {
+		if o.role.String() == member {
+			var out findings
+			m.verifyMember(ctx, s, o, &out)
+			return out.report(), nil
 		}
 	}
-	f.m.inspect(ctx, next, &out)
-	f.m.tryConnect(ctx, next, &out)
-	r := control.VerifyReport{OK: true, Checks: out.checks}
-	for _, c := range out.checks {
-		r.OK = r.OK && c.Result != failed
-	}
-	return r, nil
+	return control.VerifyReport{}, refuse("no_member", "give the mode and the member's address", "these settings name no %s", member)
 }
 
 // checkBeforeSet refuses settings that cannot work, beside their field; nothing is changed then.
-func (m *Manager) checkBeforeSet(ctx context.Context, next settings.Settings, _ control.Form) error {
+func (m *Manager) checkBeforeSet(ctx context.Context, old, next settings.Settings) error {
 	var f findings
-	m.inspect(ctx, next, &f)
-	out := &control.Error{Code: "invalid", Message: "the settings cannot be used"}
-	for _, c := range f.checks {
-		if c.Result == failed {
-			out.Fields = append(out.Fields, control.FieldError{Field: fieldOf[c.Code], Code: c.Code, Message: c.Text, Fix: c.Fix})
+	m.verifyHost(old, next, &f)
+	if next.Mode == settings.Master { // a Backup is set first: its Master may be away
+		m.around(ctx, next, &f, m.verifyWire, m.verifyMembers)
+	} else {
+		m.around(ctx, next, &f, m.verifyWire)
+	}
+	// Whom to trust the tokens decide, which come next.
+	f.checks = slices.DeleteFunc(f.checks, func(c control.Check) bool { return strings.HasSuffix(c.Code, "_trust") })
+	return f.refusal()
+}
+
+// around runs checks that wait for others at the same time, and keeps their order.
+func (m *Manager) around(ctx context.Context, s settings.Settings, f *findings, checks ...func(context.Context, settings.Settings, *findings)) {
+	if s.Mode == settings.Standalone || s.Mode == "" {
+		return
+	}
+	found := make([]findings, len(checks))
+	var wg sync.WaitGroup
+	for i, check := range checks {
+		wg.Go(func() { check(ctx, s, &found[i]) })
+	}
+	wg.Wait()
+	for _, part := range found {
+		f.checks = append(f.checks, part.checks...)
+	}
+}
+
+// verifyForm compares the values with one another. It returns an error only for one that is none
+// of the settings' own.
+func verifyForm(s settings.Settings, f *findings) error {
+	if s.Mode == settings.Standalone || s.Mode == "" {
+		f.add("mode", "mode", "", ok, "Standalone needs no partner", "")
+	}
+	wrong := map[string]bool{}
+	if err := atVIP(s, s.Validate()); err != nil {
+		var es settings.Errors
+		if !errors.As(err, &es) {
+			return err
+		}
+		for _, e := range es {
+			code := formCodes[e.Code]
+			if code == "" {
+				code = "value_" + e.Code
+			}
+			wrong[code] = true
+			f.add(code, e.Field, "", failed, e.Message, e.Fix)
 		}
 	}
-	if len(out.Fields) > 0 {
-		return out
+	if s.Mode == settings.Standalone || s.Mode == "" {
+		return nil
 	}
+	for _, c := range []struct{ code, field, text string }{
+		{"addresses_distinct", "", "every member and the virtual IP have an address of their own"},
+		{"same_subnet", "vip", fmt.Sprintf("all addresses are in %v", s.VIP.Masked())},
+		{"not_reserved", "vip", "the virtual IP is neither the network's nor its broadcast address"},
+	} {
+		if !wrong[c.code] && s.VIP.IsValid() && s.Local.Address.IsValid() && s.Peer.Address.IsValid() {
+			f.add(c.code, c.field, "", ok, c.text, "")
+		}
+	}
+	for _, o := range partners(s) {
+		if o.at.Addr().IsLoopback() {
+			f.add("only_this_node", o.field, o.role.String(), failed, fmt.Sprintf("%v means each node itself: only one on the same machine is reached by it", o.at.Addr()), "give the address that the other has in the LAN")
+		}
+	}
+	verifyTiming(s, f)
 	return nil
 }
 
-// inspect looks at this host and asks the wire.
-func (m *Manager) inspect(ctx context.Context, s settings.Settings, f *findings) {
-	if s.Mode == settings.Standalone || s.Mode == "" {
-		f.add("mode", "", ok, "Standalone needs no partner", "")
-		return
-	}
-	if err := poolTiming(s).Validate(); err != nil {
-		f.add("timing", "", failed, err.Error(), "correct the advanced settings")
-	} else {
-		f.add("timing", "", ok, fmt.Sprintf("worst-case takeover %v", poolTiming(s).WorstTakeover()), "")
-	}
-	if err := vip.Permitted(); err != nil {
-		f.add("bind_right", "", failed, err.Error(), "run the Manager as root or give it CAP_NET_ADMIN and CAP_NET_RAW")
-		return
-	}
-	m.inspectLocal(s, f)
-	c := vip.DefaultConfig()
-	c.Address, c.Interface, c.GuardCommand = s.VIP, s.Interface, m.cfg.GuardCommand
-	if err := c.Validate(); err != nil {
-		f.add("interface", "", failed, err.Error(), "correct the virtual IP or its interface")
-		return
-	}
-	_, _, e := m.snapshot()
-	if e != nil && e.keeper != nil && e.keeper.State().Bound && e.settings.VIP == s.VIP {
-		f.add("vip_free", "", ok, "this Manager holds the virtual IP", "")
-		return
-	}
-	owner, found, err := vip.Probe(ctx, interfaceFor(s), s.VIP.Addr(), vip.DefaultProbeRounds, nil)
-	switch {
-	case errors.Is(err, vip.ErrNotPermitted):
-		f.add("bind_right", "", failed, err.Error(), "run the Manager as root or give it CAP_NET_ADMIN and CAP_NET_RAW")
-	case err != nil:
-		f.add("vip_free", "", unknown, err.Error(), "")
-	case found && !m.isMember(owner) && !isPeer(ctx, s, owner):
-		f.add("vip_free", "", failed, fmt.Sprintf("the virtual IP %v is held by %v", s.VIP.Addr(), owner), "look for a second host with this address, or choose another")
-	case found:
-		f.add("vip_free", "", ok, "the other Manager holds the virtual IP", "")
+// formCodes are the codes of the checks that a fault of the settings fails.
+var formCodes = map[string]string{"duplicate": "addresses_distinct", "subnet": "same_subnet", "reserved": "not_reserved"}
+
+func verifyTiming(s settings.Settings, f *findings) {
+	var e *pool.TimingError
+	switch err := poolTiming(s).Validate(); {
+	case errors.As(err, &e):
+		f.add("timing", "timing."+e.Field, "", failed, e.Text, e.Fix)
 	default:
-		f.add("vip_free", "", ok, fmt.Sprintf("nobody answers for the virtual IP %v", s.VIP.Addr()), "")
+		f.add("timing", "timing", "", ok, fmt.Sprintf("worst-case takeover %v", poolTiming(s).WorstTakeover()), "")
 	}
 }
 
-func (m *Manager) inspectLocal(s settings.Settings, f *findings) {
-	all, err := vip.LocalAddresses()
-	if err != nil {
-		f.add("local_address", "", unknown, err.Error(), "")
-		return
-	}
-	for _, a := range all {
-		if a.Address.Addr() != s.Local.Address {
-			continue
-		}
-		if a.Dynamic {
-			f.add("local_static", "", warning, fmt.Sprintf("%v on %s has a limited lifetime, as one from DHCP", s.Local.Address, a.Interface), "give this host a static address")
-		} else {
-			f.add("local_address", "", ok, fmt.Sprintf("%v is on %s", s.Local.Address, a.Interface), "")
-		}
-		return
-	}
-	f.add("local_address", "", failed, fmt.Sprintf("this host has no address %v", s.Local.Address), "choose one of this host's addresses")
-}
-
-// interfaceFor is the interface of the form, or the one that has the node's address.
-func interfaceFor(s settings.Settings) string {
-	if s.Interface != "" {
-		return s.Interface
-	}
-	all, _ := vip.LocalAddresses()
-	for _, a := range all {
-		if a.Address.Addr() == s.Local.Address {
-			return a.Interface
-		}
-	}
-	return ""
-}
-
-// isMember tells whether a hardware address is the other Manager's.
-func (m *Manager) isMember(mac net.HardwareAddr) bool {
-	_, _, e := m.snapshot()
-	return e != nil && e.pool != nil && e.knownMAC(mac)
-}
-
-// isPeer tells whether the other Manager's own address is at that hardware address: a survivor
-// holds the virtual IP while its new partner is being set.
-func isPeer(ctx context.Context, s settings.Settings, mac net.HardwareAddr) bool {
-	owner, found, err := vip.Probe(ctx, interfaceFor(s), s.Peer.Address, vip.DefaultProbeRounds, nil)
-	return err == nil && found && bytes.Equal(owner, mac)
-}
-
-// tryConnect opens a plain connection to each member and says exactly what it came to.
-func (m *Manager) tryConnect(ctx context.Context, s settings.Settings, f *findings) {
-	try := func(role string, at netip.AddrPort) {
-		if !at.IsValid() {
-			return
-		}
-		c, cancel := context.WithTimeout(ctx, s.Timing.ConnectTimeout)
-		defer cancel()
-		began := time.Now()
-		conn, err := (&net.Dialer{}).DialContext(c, "tcp", at.String())
-		took := time.Since(began).Round(10 * time.Microsecond)
-		if err != nil {
-			f.add(role+"_connect", role, failed, fmt.Sprintf("%v after %v: %v", at, took, err), "check address, port, firewall, and that it runs")
-			return
-		}
-		conn.Close()
-		f.add(role+"_connect", role, ok, fmt.Sprintf("%v answers after %v", at, took), "")
-	}
-	switch s.Mode {
-	case settings.Master:
-		try(pool.Backup.String(), s.Peer.AddrPort())
-		try(pool.Arbiter.String(), s.Arbiter.AddrPort())
-	case settings.Backup:
-		try(pool.Master.String(), s.Peer.AddrPort())
-	}
-}
-
-// probeVIP asks the wire for an owner of the virtual IP that is not this node.
-func (m *Manager) probeVIP(ctx context.Context, e *engine) (net.HardwareAddr, bool, error) {
-	if e.keeper == nil {
-		return nil, false, errors.New("no virtual IP is configured")
-	}
-	return e.keeper.Probe(ctx, nil)
+// title is a member's role for people.
+func (p partner) title() string {
+	word := p.role.String()
+	return strings.ToUpper(word[:1]) + word[1:]
 }

@@ -15,6 +15,8 @@ type order struct {
 	Values         map[string]string `json:"values"`
 	Pairing        string            `json:"pairing"`
 	ArbiterPairing string            `json:"arbiter_pairing"`
+	// Member makes verify try to connect to this one alone: master, backup or arbiter.
+	Member string `json:"member"`
 	// Yes agrees to what the call would otherwise ask for.
 	Yes bool `json:"yes"`
 }
@@ -30,7 +32,13 @@ func (s *Server) orders() map[string]func(context.Context, order) (any, error) {
 	}
 	return map[string]func(context.Context, order) (any, error){
 		"verify": func(ctx context.Context, q order) (any, error) {
-			checks, err := o.Verify(ctx, q.Values)
+			verify := o.Verify
+			if q.Member != "" {
+				verify = func(ctx context.Context, values map[string]string) ([]Check, error) {
+					return o.Connect(ctx, values, q.Member)
+				}
+			}
+			checks, err := verify(ctx, q.Values)
 			if checks == nil {
 				checks = []Check{}
 			}

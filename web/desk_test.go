@@ -61,8 +61,15 @@ func (d *fakeDesk) Verify(_ context.Context, values map[string]string) ([]Check,
 	_, err := d.tell("verify " + values["mode"])
 	return []Check{{Code: "vip_free", Field: "vip", Result: "failed", Text: "held by a stranger", Fix: "choose another"}}, err
 }
+func (d *fakeDesk) Connect(_ context.Context, values map[string]string, member string) ([]Check, error) {
+	_, err := d.tell("connect " + values["mode"] + " " + member)
+	return []Check{{Code: member + "_connect", Field: "peer.address", Member: member, Result: "failed", Text: "connection refused", Fix: "start it"}}, err
+}
 func (d *fakeDesk) Review(context.Context, map[string]string) ([]Consequence, error) {
 	return d.asked, d.refusal
+}
+func (d *fakeDesk) Clock() Clock {
+	return Clock{Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Known: true, Others: []ClockOf{{Name: "b", Ahead: 2 * time.Second, Known: true}}}
 }
 func (d *fakeDesk) Worst(values map[string]string) (time.Duration, error) {
 	if values["timing.heartbeat_period"] == "bad" {

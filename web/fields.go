@@ -14,9 +14,9 @@ var described = map[string]struct{ label, help, kind string }{
 	"arbiter_pairing": {"Pairing token of the Arbiter", "Printed by “arbiter token” there. Used once; not needed for an Arbiter that is trusted already.", "text"},
 	"interface":       {"Interface of the virtual IP", "Empty: the one that has the local address.", "text"},
 
-	"local.port": {"Pool port of this node", "8099 by default. A change takes effect at the next start.", "number"}, "peer.port": {"Pool port of the other Manager", "", "number"},
-	"arbiter.port": {"Pool port of the Arbiter", "Master only.", "number"}, "local.second": {"Second path, this node", "Address on a second network for heartbeats. Empty: none.", "text"},
-	"peer.second": {"Second path, other Manager", "", "text"}, "arbiter.second": {"Second path, Arbiter", "Master only.", "text"},
+	"local.port": {"Pool port of this node", "8099 by default. It must be free on this host, and is what the others enter for this node.", "number"}, "peer.port": {"Pool port of the other Manager", "As it is set there.", "number"},
+	"arbiter.port": {"Pool port of the Arbiter", "As it is set there.", "number"}, "local.second": {"Second path, this node", "Address on a second network for heartbeats. Empty: none.", "text"},
+	"peer.second": {"Second path, other Manager", "", "text"}, "arbiter.second": {"Second path, Arbiter", "", "text"},
 
 	"local.symbol": {"Symbol of this node", "A short name.", "text"}, "local.comment": {"Comment on this node", "", "text"},
 	"peer.symbol": {"Symbol of the other Manager", "", "text"}, "peer.comment": {"Comment on the other Manager", "", "text"},
@@ -36,7 +36,7 @@ var described = map[string]struct{ label, help, kind string }{
 	"timing.announce_period":    {"Announcement repeat", "Afterwards, for as long as it is held.", "duration"},
 	"timing.standby_activity":   {"Standby activity", "What an Online Manager does about the devices.", "choice"},
 
-	"listen.https": {"HTTPS", "ADDRESS:PORT or :PORT. A change takes effect at the next start.", "text"}, "listen.http": {"HTTP on this machine", "Loopback only.", "text"},
+	"listen.https": {"HTTPS", ":PORT for all addresses, which the virtual IP needs, or ADDRESS:PORT.", "text"}, "listen.http": {"HTTP on this machine", "Loopback only.", "text"},
 	"listen.mqtt": {"MQTT with TLS", "For field units, on the Primary.", "text"}, "listen.mqtt_plain": {"MQTT without TLS", "Empty: off.", "text"},
 	"limits.field_units": {"Most field units", "", "number"}, "limits.browsers": {"Most live pages", "", "number"}, "limits.journal_mib": {"Own events (MiB)", "", "number"},
 }
@@ -44,11 +44,11 @@ var described = map[string]struct{ label, help, kind string }{
 // groups are the parts of the form that all modes share.
 var groups = map[string][]string{
 	"timing": {"timing.heartbeat_period", "timing.heartbeat_timeout", "timing.missed_heartbeats", "timing.connect_timeout", "timing.long_lived_timeout",
-		"timing.connection_wait", "timing.stability_delay", "timing.disk_timeout", "timing.hold_timeout", "timing.standby_activity",
-		"timing.announce_count", "timing.announce_interval", "timing.announce_period"},
-	"paths":  {"local.port", "peer.port", "arbiter.port", "local.second", "peer.second", "arbiter.second", "interface"},
-	"names":  {"local.symbol", "local.comment", "peer.symbol", "peer.comment", "arbiter.symbol", "arbiter.comment"},
-	"listen": {"listen.https", "listen.http", "listen.mqtt", "listen.mqtt_plain", "limits.field_units", "limits.browsers", "limits.journal_mib"},
+		"timing.connection_wait", "timing.stability_delay", "timing.disk_timeout", "timing.hold_timeout"},
+	"announce": {"timing.announce_count", "timing.announce_interval", "timing.announce_period", "timing.standby_activity"},
+	"paths":    {"local.port", "peer.port", "arbiter.port", "local.second", "peer.second", "arbiter.second", "interface"},
+	"names":    {"local.symbol", "local.comment", "peer.symbol", "peer.comment", "arbiter.symbol", "arbiter.comment"},
+	"listen":   {"listen.https", "listen.http", "listen.mqtt", "listen.mqtt_plain", "limits.field_units", "limits.browsers", "limits.journal_mib"},
 }
 
 // shownFields are the keys that the form has; values of others are not taken from it.

@@ -41,8 +41,12 @@ type Forming interface {
 	Settings() Settings
 	// Verify checks the present settings with values put over them, and changes nothing.
 	Verify(ctx context.Context, values map[string]string) ([]Check, error)
+	// Connect tries to connect to one member of these values: master, backup or arbiter.
+	Connect(ctx context.Context, values map[string]string, member string) ([]Check, error)
 	// Review returns what storing these values would bring about. Nothing is changed.
 	Review(ctx context.Context, values map[string]string) ([]Consequence, error)
+	// Clock reads this node's clock and what is known of the other members'.
+	Clock() Clock
 	// Worst computes the worst-case takeover with values put over the present settings.
 	Worst(values map[string]string) (time.Duration, error)
 	// Set stores the values, agreed to. The tokens pair a Master with its Backup and its Arbiter.
@@ -79,7 +83,25 @@ type Settings struct {
 	Peers       []Peer            // that this node trusts, oldest first
 	InPool      bool              // a member of a running pool: what all share cannot be changed here
 	Deactivated bool              // for maintenance
+	Over        map[string]string // settings that the command line of this process stands above, with its value
+	Watched     Watched           // what a running pool checks by itself
 	FallBack    *FallBack         // why the last forming ended; nil: nothing to tell
+}
+
+// Clock is this node's time of day.
+type Clock struct {
+	Now time.Time // in the node's zone
+	// Known: the kernel says whether the clock is Synchronised, to within MaxError.
+	Known, Synchronised bool
+	MaxError            time.Duration
+	Others              []ClockOf
+}
+
+// ClockOf is how far another member's clock is ahead of this node's.
+type ClockOf struct {
+	Name  string
+	Ahead time.Duration
+	Known bool
 }
 
 // Address is one address of this host.
@@ -128,16 +150,54 @@ type Waiting struct {
 	Forming bool
 	// HoldsToken: this node is on hold and can make a pairing token.
 	HoldsToken bool
-	Steps      []Step
-	Problem    string // what the last try came to; empty: nothing went wrong
+	Members    []WaitingMember // this node first
+	Problem    string          // what the last try came to; empty: nothing went wrong
+	// Differences are the values that the Master last asked for and this Backup does not have.
+	Differences []Difference
+	// Copy is how far the whole copy of the database has come; nil: none was begun.
+	Copy *Copy
 	// ToCopy is how many changes the Backup still lacks; negative: not known.
 	ToCopy int64
+}
+
+// WaitingMember is one member's part of the checklist.
+type WaitingMember struct {
+	Title   string `json:"title"`   // "Backup b"
+	Address string `json:"address"` // with the port
+	Role    string `json:"role"`
+	Status  string `json:"status"`
+	Steps   []Step `json:"steps"`
 }
 
 // Step is one step of the forming.
 type Step struct {
 	Text string `json:"text"`
 	Done bool   `json:"done"`
+	// Problem is why it is not done yet, as far as that is known.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Difference is one value that the two Managers have differently.
+type Difference struct {
+	What   string `json:"what"`
+	Master string `json:"master"`
+	Here   string `json:"here"`
+}
+
+// Copy is a whole copy of the database on its way.
+type Copy struct {
+	Bytes     int64   `json:"bytes"`
+	Total     int64   `json:"total"`
+	PerSecond float64 `json:"bytes_per_second"`
+	LeftMS    int64   `json:"left_ms"` // at this rate; negative: cannot be told
+}
+
+// Percent of it that has been copied.
+func (c Copy) Percent() int {
+	if c.Total == 0 {
+		return 0
+	}
+	return int(100 * c.Bytes / c.Total)
 }
 
 // Save is one saved copy of the database.

@@ -38,6 +38,9 @@ func newPages(version string) *pages {
 		"sentence":   sentence,
 		"toKnow":     toKnow,
 		"size":       size,
+		"round":      func(d time.Duration) time.Duration { return d.Round(time.Millisecond) },
+		"ahead":      ahead,
+		"rate":       func(perSecond float64) string { return size(int64(perSecond)) + " a second" },
 	}
 	return &pages{set: template.Must(template.New("").Funcs(funcs).Funcs(logWords).ParseFS(pageFiles, "page/*.html"))}
 }
@@ -199,4 +202,15 @@ func toKnow(r Redundancy, told *FallBack) []Reason {
 		}
 	}
 	return out
+}
+
+// ahead says how another clock stands to this one's.
+func ahead(d time.Duration) string {
+	switch d = d.Round(time.Millisecond); {
+	case d.Abs() < 5*time.Millisecond:
+		return "the same, to within 5 ms"
+	case d < 0:
+		return (-d).String() + " behind this one"
+	}
+	return d.String() + " ahead of this one"
 }

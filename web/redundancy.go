@@ -27,6 +27,13 @@ type Redundancy struct {
 	Deadline        *Deadline   `json:"deadline"`
 	GuardPID        *int        `json:"guard_pid"`
 	LastChangeover  *Changeover `json:"last_changeover"`
+	Licence         Licence     `json:"licence"`
+}
+
+// Licence is how the authorised modules of the two Managers compare.
+type Licence struct {
+	State string `json:"state"` // unknown, match or mismatch
+	Text  string `json:"text"`  // with the modules, and those that differ
 }
 
 // VIP is the virtual IP as this node sees it.

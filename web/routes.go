@@ -84,6 +84,7 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/units/remove", s.removeUnit)
 	e.GET("/api/v1/redundancy/waiting", func(c echo.Context) error { return s.waitingFacts(c, http.StatusOK) })
 	e.GET("/api/v1/redundancy/worst", s.worst)
+	e.GET("/api/v1/redundancy/checks", s.checks)
 	for name, do := range s.orders() {
 		e.POST("/api/v1/redundancy/"+name, s.command(do))
 	}

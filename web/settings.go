@@ -21,9 +21,11 @@ type settingsView struct {
 	Checks  map[string][]Check // of Verify, by field
 	General []Check            // those of no field
 	Tested  bool
+	Tried   string        // the role of the member that was tried alone
 	Asked   []Consequence // to agree to before the values are stored
 	Tokens  [2]string     // typed in, shown again as long as they are not used
 	Worst   string
+	Clock   Clock
 }
 
 func (s *Server) newSettingsView(c echo.Context) settingsView {
@@ -44,9 +46,17 @@ func (s *Server) settingsPage(c echo.Context) error {
 }
 
 func (s *Server) renderSettings(c echo.Context, code int, v settingsView) error {
-	if d, err := s.cfg.Operations.Worst(v.Values); err == nil {
+	d, err := s.cfg.Operations.Worst(v.Values)
+	if err == nil {
 		v.Worst = d.String()
 	}
+	var p *Problem
+	if errors.As(err, &p) && len(v.Errors) == 0 {
+		for _, f := range p.Fields {
+			v.Errors[f.Field] = append(v.Errors[f.Field], f)
+		}
+	}
+	v.Clock = s.cfg.Operations.Clock()
 	return c.Render(code, "settings.html", v)
 }
 
@@ -62,27 +72,27 @@ func (s *Server) settingsForm(c echo.Context) error {
 	v.Values = merged(v.S.Values, values)
 	v.Tokens = [2]string{strings.TrimSpace(form.Get("master:pairing")), strings.TrimSpace(form.Get("master:arbiter_pairing"))}
 	ctx := c.Request().Context()
-	if form.Get("do") == "verify" {
-		checks, err := s.cfg.Operations.Verify(ctx, values)
+	do, member, _ := strings.Cut(form.Get("do"), ":")
+	if do == "verify" || do == "connect" {
+		var checks []Check
+		if do == "verify" {
+			checks, err = s.cfg.Operations.Verify(ctx, values)
+		} else {
+			v.Tried = member
+			checks, err = s.cfg.Operations.Connect(ctx, values, member)
+		}
 		if err != nil {
 			return s.refuseSettings(c, v, err)
 		}
-		v.Tested = true
-		for _, k := range checks {
-			if shownFields[k.Field] {
-				v.Checks[k.Field] = append(v.Checks[k.Field], k)
-			} else {
-				v.General = append(v.General, k)
-			}
-		}
+		v.checked(checks, do == "verify")
 		return s.renderSettings(c, http.StatusOK, v)
 	}
 	asked, err := s.cfg.Operations.Review(ctx, values)
 	if err != nil {
 		return s.refuseSettings(c, v, err)
 	}
-	if form.Get("do") != "store" || !agreed(c, asked) {
-		if form.Get("do") == "store" {
+	if do != "store" || !agreed(c, asked) {
+		if do == "store" {
 			v.Problem = &Problem{Message: "The word was not typed as asked: nothing was changed."}
 		}
 		v.Asked = asked
@@ -93,6 +103,44 @@ func (s *Server) settingsForm(c echo.Context) error {
 		return s.refuseSettings(c, v, err)
 	}
 	return done(c, "/waiting", text)
+}
+
+// checked puts each check beside its field, what is wrong first.
+func (v *settingsView) checked(checks []Check, all bool) {
+	v.Tested = all
+	for _, k := range sortedChecks(checks) {
+		if shownFields[k.Field] || k.Field == "timing" {
+			v.Checks[k.Field] = append(v.Checks[k.Field], k)
+		} else {
+			v.General = append(v.General, k)
+		}
+	}
+}
+
+// sortedChecks returns them with what is wrong first.
+func sortedChecks(checks []Check) []Check {
+	sorted := slices.Clone(checks)
+	slices.SortStableFunc(sorted, func(a, b Check) int { return weight[a.Result] - weight[b.Result] })
+	return sorted
+}
+
+var weight = map[string]int{"failed": 0, "warning": 1, "unknown": 2, "ok": 3}
+
+// Count is how many checks came out so, for the summary.
+func (v settingsView) Count(result string) int {
+	n := 0
+	count := func(list []Check) {
+		for _, k := range list {
+			if k.Result == result {
+				n++
+			}
+		}
+	}
+	for _, list := range v.Checks {
+		count(list)
+	}
+	count(v.General)
+	return n
 }
 
 // refuseSettings shows what is wrong beside its field. Nothing was changed.
@@ -201,13 +249,36 @@ type field struct {
 	Errors                       []FieldProblem
 	Checks                       []Check
 	Choices                      []choice
-	Required                     bool
+	// Try is the role of the member at this address, which can be tried alone.
+	Try string
+	// Note is a standing remark on the value, shown beside it.
+	Note string
+	// Only names the running mode that has this field; empty: all.
+	Only string
+	// Over is what the command line says instead of this setting.
+	Over string
 }
 
 type choice struct {
 	Value, Text string
 	Chosen      bool
+	// Prefix, Interface and Dynamic are of an address, for the script.
+	Prefix, Interface string
+	Dynamic           bool
 }
+
+// Bad and Good are the checks beside the field that have something to say, and those that pass.
+func (f field) Bad() []Check {
+	return slices.DeleteFunc(slices.Clone(f.Checks), func(c Check) bool { return c.Result == "ok" })
+}
+
+// Good returns the checks that pass.
+func (f field) Good() []Check {
+	return slices.DeleteFunc(slices.Clone(f.Checks), func(c Check) bool { return c.Result != "ok" })
+}
+
+// DynamicNote stands beside an address that may change by itself.
+func (f field) DynamicNote() string { return dynamicNote }
 
 // ID is the element's id: a colon or a dot in it would not be seen by a style sheet.
 func (f field) ID() string { return strings.NewReplacer(":", "-", ".", "-", "_", "-").Replace(f.Name) }
@@ -218,8 +289,17 @@ func (v settingsView) field(prefix, key string) field {
 	if key == "peer.address" && prefix == "master:" {
 		f.Label = "Backup address"
 	}
-	if key == "vip" {
+	switch key {
+	case "vip":
 		f.Value = hostOf(f.Value)
+	case "peer.address":
+		f.Try = map[string]string{"master:": "backup", "backup:": "master"}[prefix]
+	case "arbiter.address":
+		f.Try = "arbiter"
+	}
+	f.Over = v.S.Over[key]
+	if prefix == "" && strings.HasPrefix(key, "arbiter.") {
+		f.Only = "master"
 	}
 	if prefix != "" && v.Chosen+":" != prefix {
 		f.Errors, f.Checks = nil, nil
@@ -227,8 +307,14 @@ func (v settingsView) field(prefix, key string) field {
 	switch key {
 	case "local.address":
 		f.Choices = v.addresses(f.Value)
+		for _, c := range f.Choices {
+			if c.Chosen && c.Dynamic {
+				f.Note = dynamicNote
+			}
+		}
 	case "timing.standby_activity":
-		f.Choices = []choice{{"cold", "cold: no collection while Online", f.Value == "cold"}, {"warm", "warm: connected and reading, nothing stored", f.Value == "warm"}}
+		f.Choices = []choice{{Value: "cold", Text: "cold: no collection while Online", Chosen: f.Value == "cold"},
+			{Value: "warm", Text: "warm: connected and reading, nothing stored", Chosen: f.Value == "warm"}}
 	case "pairing":
 		f.Value = v.Tokens[0]
 	case "arbiter_pairing":
@@ -237,21 +323,24 @@ func (v settingsView) field(prefix, key string) field {
 	return f
 }
 
+// dynamicNote stands beside an address that may change by itself.
+const dynamicNote = "This address has a limited lifetime, as one from DHCP: give this host a static address, or the pool breaks when it changes."
+
 // addresses lists this host's, the present value first if it is not there any more.
 func (v settingsView) addresses(now string) []choice {
-	out := []choice{{"", "choose one of this host's addresses", now == ""}}
+	out := []choice{{Text: "choose one of this host's addresses", Chosen: now == ""}}
 	found := now == ""
 	for _, a := range v.S.Addresses {
 		kind := "static"
 		if a.Dynamic {
-			kind = "DHCP or limited lifetime: give this host a static address"
+			kind = "DHCP"
 		}
-		host := hostOf(a.Address)
+		host, bits, _ := strings.Cut(a.Address, "/")
 		found = found || host == now
-		out = append(out, choice{host, a.Address + " on " + a.Interface + ", " + kind, host == now})
+		out = append(out, choice{Value: host, Text: a.Address + " on " + a.Interface + ", " + kind, Chosen: host == now, Prefix: bits, Interface: a.Interface, Dynamic: a.Dynamic})
 	}
 	if !found {
-		out = append(out, choice{now, now + ", which this host does not have now", true})
+		out = append(out, choice{Value: now, Text: now + ", which this host does not have now", Chosen: true})
 	}
 	return out
 }
@@ -270,7 +359,7 @@ func (v settingsView) Fields(group string) []field {
 
 // AdvancedWrong reports whether the collapsed part has something to show.
 func (v settingsView) AdvancedWrong() bool {
-	for _, g := range []string{"timing", "paths", "names"} {
+	for _, g := range []string{"timing", "announce", "paths", "names"} {
 		for _, key := range groups[g] {
 			bad := slices.ContainsFunc(v.Checks[key], func(c Check) bool { return c.Result == "failed" })
 			if len(v.Errors[key]) > 0 || bad {

@@ -135,7 +135,9 @@ func TestFormsNeedTheirToken(t *testing.T) {
 }
 
 func TestOnlyTheWaitingPageIsOpenWhileForming(t *testing.T) {
-	d := &fakeDesk{waiting: Waiting{Forming: true, HoldsToken: true, Steps: []Step{{"the Master answers", false}}, Problem: "no route", ToCopy: 12}}
+	d := &fakeDesk{waiting: Waiting{Forming: true, HoldsToken: true, Members: []WaitingMember{{Title: "Master", Address: "10.0.0.1:8099", Role: "master", Status: "unknown", Steps: []Step{{Text: "the Master answers", Problem: "no answer yet"}}}},
+		Differences: []Difference{{What: "virtual IP", Master: "10.0.0.51", Here: "10.0.0.50"}},
+		Copy:        &Copy{Bytes: 30 << 20, Total: 120 << 20, PerSecond: 3 << 20, LeftMS: 30000}, Problem: "no route", ToCopy: 12}}
 	s := site(t, full(), d)
 	v := loggedIn(t, s)
 	for _, path := range []string{"/", "/settings", "/units", "/database", "/about", "/account", "/database/file/a.db"} {
@@ -144,8 +146,12 @@ func TestOnlyTheWaitingPageIsOpenWhileForming(t *testing.T) {
 			t.Errorf("%s answers %d", path, code)
 		}
 	}
-	if code, text := v.ask("GET", "/waiting", nil, nil); code != 200 || !strings.Contains(text, "12</strong> changes to copy") {
-		t.Errorf("the waiting page answers %d:\n%s", code, text)
+	code, text := v.ask("GET", "/waiting", nil, nil)
+	for _, want := range []string{"12</strong> changes behind", `max="125829120" value="31457280"`, "30 MiB of 120 MiB (25 %)", "3072 KiB a second", "about 0:30 to go",
+		"No answer yet.", "10.0.0.51</td><td>10.0.0.50", "0 of 1 steps done", `data-left="581000"`} {
+		if code != 200 || !strings.Contains(text, want) {
+			t.Errorf("the waiting page answers %d and lacks %q:\n%s", code, want, text)
+		}
 	}
 	program := func(r *http.Request) { r.Header.Set("Accept", "*/*") }
 	if code, text := v.ask("GET", "/api/v1/redundancy/worst", nil, program); code != 503 || !strings.Contains(text, `"remaining_ms":581000`) || !strings.Contains(text, "the Master answers") {

@@ -97,7 +97,7 @@ var open = map[string]int{
 	"/api/v1/redundancy/activate": inLight, "/api/v1/redundancy/deactivate": inLight, "/api/v1/redundancy/handover": inLight,
 	"/api/v1/redundancy/recover": inLight, "/api/v1/redundancy/cancel": inWaiting,
 	"/logs": inLight, "/logs/stream": inLight, "/api/v1/logs": inLight, "/api/v1/logs/stream": inLight, "/api/v1/logs/export": inLight,
-	"/api/v1/redundancy/worst": inLight, "/api/v1/redundancy/waiting": inWaiting | inLight,
+	"/api/v1/redundancy/worst": inLight, "/api/v1/redundancy/checks": inLight, "/api/v1/redundancy/waiting": inWaiting | inLight,
 }
 
 // closed answers for routes that are not open at present.

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 )
@@ -18,6 +20,29 @@ type waitingView struct {
 
 // waitingEvents is how many events the waiting page shows.
 const waitingEvents = 8
+
+// Ends is about when the time is used up, as a time of day in the node's zone; to the minute,
+// because the countdown beside it is exact.
+func (v waitingView) Ends() string {
+	if v.R.Deadline == nil {
+		return ""
+	}
+	return v.Now.In(time.Local).Add(time.Duration(v.R.Deadline.RemainingMS) * time.Millisecond).Format("15:04 MST")
+}
+
+// Done counts the steps that are done, and all.
+func (v waitingView) Done() string {
+	done, all := 0, 0
+	for _, m := range v.W.Members {
+		for _, s := range m.Steps {
+			all++
+			if s.Done {
+				done++
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d steps done", done, all)
+}
 
 // renderWaiting answers with the waiting page; token is one just made, or empty.
 func (s *Server) renderWaiting(c echo.Context, code int, token string) error {
@@ -45,10 +70,17 @@ func (s *Server) waitingPage(c echo.Context) error {
 func (s *Server) waitingFacts(c echo.Context, code int) error {
 	noStore(c)
 	w, r := s.cfg.Operations.Waiting(), s.cfg.Source.Redundancy()
-	if w.Steps == nil {
-		w.Steps = []Step{}
+	if w.Members == nil {
+		w.Members = []WaitingMember{}
 	}
-	answer := map[string]any{"status": r.Status, "forming": w.Forming, "deadline": r.Deadline, "steps": w.Steps, "problem": w.Problem}
+	if w.Differences == nil {
+		w.Differences = []Difference{}
+	}
+	answer := map[string]any{"status": r.Status, "forming": w.Forming, "deadline": r.Deadline, "members": w.Members, "problem": w.Problem,
+		"differences": w.Differences, "copy": w.Copy, "to_copy": nil}
+	if w.ToCopy >= 0 {
+		answer["to_copy"] = w.ToCopy
+	}
 	if code != http.StatusOK {
 		answer["error"] = map[string]any{"code": code, "message": "a pool is being formed here: only the waiting page is open"}
 	}

@@ -39,6 +39,7 @@ func full() Redundancy {
 		},
 		FieldUnits: ptr(3), Reasons: []Reason{{"backup_behind", "the Backup is 4 changes behind"}},
 		WorstTakeoverMS: ptr(int64(420)), Deadline: &Deadline{RemainingMS: 581000, Text: "then back to Standalone"}, GuardPID: ptr(123),
+		Licence: Licence{State: "match", Text: "Match; no licensed modules on either side"},
 		LastChangeover: &Changeover{Kind: "takeover", Cause: "process died", At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Term: 7,
 			From: "cell 2", To: "cell <1>", DetectedMS: ptr(4.0), ElectedMS: ptr(9.5), VIPMS: ptr(12.0), FirstWriteMS: ptr(14.0),
 			FirstUnitMS: ptr(31.0), AllUnitsMS: ptr(80.0), Lost: ptr(int64(0)), StoredTwice: ptr(int64(0))},

@@ -346,7 +346,7 @@ func TestOtherOutputs(t *testing.T) {
 		{"redundancy token", 0, "AAAAA-BBBBB\n"},
 		{"redundancy handover", 0, "     3 ms  the Master released the Primary\nbackup is Primary at term 8; no write was possible for 12.3 ms\n"},
 		{"redundancy handover --json", 0, `{"from":"master","to":"backup","term":8,"gap_ms":12.34}` + "\n"},
-		{"redundancy verify", 1, "failed  master  vip_free  the VIP answers: choose another\n"},
+		{"redundancy verify", 1, "fail  master  vip_free  the VIP answers: choose another\n"},
 		{"redundancy verify --json", 1, `{"ok":false,"checks":[{"code":"vip_free","member":"master","result":"failed","text":"the VIP answers","fix":"choose another"}]}` + "\n"},
 		{"unit add u1", 0, "{\"name\":\"x\"}\n"},
 		{"unit list", 0, "Unit  State          Last seen\nu1    connected      1970-01-01T00:00:01Z\nu2    not connected  never\n"},

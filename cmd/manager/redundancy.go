@@ -82,11 +82,16 @@ func (f form) request() control.Form {
 type verifyCmd struct {
 	data
 	form
-	JSON bool `help:"One JSON object."`
+	Connect string `enum:"master,backup,arbiter,-" default:"-" placeholder:"MEMBER" help:"Only try to connect to this member."`
+	JSON    bool   `help:"One JSON object."`
 }
 
 func (v *verifyCmd) Run(ctx context.Context, con console) error {
-	report, err := con.connect(v.Data).Verify(ctx, v.request())
+	f := v.request()
+	if v.Connect != "-" {
+		f.Member = v.Connect
+	}
+	report, err := con.connect(v.Data).Verify(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -102,10 +107,13 @@ func (v *verifyCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	if !report.OK {
-		return errors.New("verify found faults: mend what is marked failed and verify again")
+		return errors.New("verify found faults: mend what is marked fail and verify again")
 	}
 	return nil
 }
+
+// resultWords are what people read for the results of the checks.
+var resultWords = map[string]string{"ok": "pass", "warning": "warning", "failed": "fail", "unknown": "not tested"}
 
 func printChecks(con console, report control.VerifyReport) error {
 	t := tabwriter.NewWriter(con.out, 0, 0, 2, ' ', 0)
@@ -114,7 +122,7 @@ func printChecks(con console, report control.VerifyReport) error {
 		if c.Fix != "" {
 			text += ": " + c.Fix
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Result, c.Member, c.Code, text)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", resultWords[c.Result], c.Member, c.Code, text)
 	}
 	return t.Flush()
 }

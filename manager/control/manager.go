@@ -73,6 +73,8 @@ type Form struct {
 	Pairing        string            `json:"pairing,omitempty"`
 	ArbiterPairing string            `json:"arbiter_pairing,omitempty"`
 	Yes            bool              `json:"yes,omitempty"`
+	// Member makes Verify try to connect to this one alone: master, backup or arbiter.
+	Member string `json:"member,omitempty"`
 }
 
 // Done is the result of an operation: what was done, for people, and what happens next.
@@ -89,6 +91,7 @@ type VerifyReport struct {
 // Check is one of them.
 type Check struct {
 	Code   string `json:"code"`
+	Field  string `json:"field,omitempty"`  // the key of the setting to mend; empty: none
 	Member string `json:"member,omitempty"` // master, backup or arbiter; empty: the pool
 	Result string `json:"result"`           // ok, warning, failed or unknown (it could not be checked)
 	Text   string `json:"text"`

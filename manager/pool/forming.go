@@ -3,6 +3,8 @@ package pool
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -20,6 +22,7 @@ const (
 	MethodAbandon = "abandon" // the attempt is over, forget it
 	MethodDismiss = "dismiss" // the pool is being left, forget it
 	MethodReopen  = "reopen"  // new values were agreed: open your services anew
+	MethodCompare = "compare" // the question of MethodJoin, for its differences alone
 	MethodResign  = "resign"  // a Manager goes on alone: the Arbiter must never vote in the old pool again
 )
 
@@ -46,6 +49,7 @@ type JoinRequest struct {
 	Address     netip.AddrPort `json:"address"` // where the Master reaches this member
 	Master      netip.AddrPort `json:"master"`  // where the Master is
 	VIP         string         `json:"vip"`
+	Second      netip.AddrPort `json:"second,omitzero"` // where it does on the second path
 	Version     string         `json:"version"`
 	Remaining   time.Duration  `json:"remaining"` // until the attempt is given up
 }
@@ -78,29 +82,75 @@ type Attempt struct {
 	Removed bool `json:"removed,omitempty"`
 }
 
-// Differences compares what the Master asks for with what this node is set to, field by field.
-// Values that this node leaves open are not compared.
-func (j JoinRequest) Differences(local, master netip.AddrPort, vip, version string) []string {
-	var out []string
-	diff := func(field, theirs, ours string) {
-		if ours != "" && theirs != ours {
-			out = append(out, fmt.Sprintf("%s: the Master has %s, this node has %s", field, theirs, ours))
+// Difference is one value that two members have differently.
+type Difference struct {
+	// Field is vip, prefix, master, member, second or version: the virtual IP, its prefix length, the Master's
+	// address and port, the asked member's, its address on the second path, the release.
+	Field string `json:"field"`
+	Asker string `json:"asker"` // what the Master has
+	Asked string `json:"asked"` // what the asked member has
+}
+
+var differenceNames = map[string]string{
+	"vip": "virtual IP", "prefix": "prefix length of the virtual IP", "master": "address of the Master", "member": "address of this node",
+	"second": "address of this node on the second path", "version": "version",
+}
+
+// DifferenceName is what people call a Difference's field, on the asked member.
+func DifferenceName(field string) string { return differenceNames[field] }
+
+func (d Difference) String() string {
+	return fmt.Sprintf("%s: the Master has %s, this node has %s", differenceNames[d.Field], d.Asker, d.Asked)
+}
+
+// Differences compares what the Master asks for with what the asked member is set to, field by
+// field. Values that one of them leaves open are not compared.
+func (j JoinRequest) Differences(member, second, master netip.AddrPort, vip netip.Prefix, version string) []Difference {
+	var out []Difference
+	diff := func(field, asker, asked string) {
+		if asked != asker {
+			out = append(out, Difference{field, asker, asked})
 		}
 	}
-	if local.IsValid() {
-		diff("address of this node", j.Address.String(), local.String())
+	ports := func(field string, asker, asked netip.AddrPort) {
+		if asker.IsValid() && asked.IsValid() {
+			diff(field, asker.String(), asked.String())
+		}
 	}
-	if master.IsValid() {
-		diff("address of the Master", j.Master.String(), master.String())
+	if theirs, err := netip.ParsePrefix(j.VIP); err == nil && vip.IsValid() {
+		diff("vip", theirs.Addr().String(), vip.Addr().String())
+		diff("prefix", fmt.Sprint("/", theirs.Bits()), fmt.Sprint("/", vip.Bits()))
 	}
-	diff("virtual IP", j.VIP, vip)
-	diff("version", j.Version, version)
+	ports("member", j.Address, member)
+	ports("second", j.Second, second)
+	ports("master", j.Master, master)
+	if version != "" {
+		diff("version", j.Version, version)
+	}
 	return out
 }
 
-// MismatchError says which settings of two members differ.
-func MismatchError(differences []string) error {
-	return transport.Refuse("mismatch", "settings differ: %s; set the same on both", strings.Join(differences, "; "))
+// MismatchError says which settings of two members differ; its data are the Differences.
+func MismatchError(differences []Difference) error {
+	text := make([]string, len(differences))
+	for i, d := range differences {
+		text[i] = d.String()
+	}
+	data, err := json.Marshal(differences)
+	if err != nil {
+		return err
+	}
+	return &transport.Refusal{Code: "mismatch", Text: fmt.Sprintf("settings differ: %s; set the same on both", strings.Join(text, "; ")), Data: string(data)}
+}
+
+// DifferencesOf returns what a member's refusal says that differs; nil: it is another refusal.
+func DifferencesOf(err error) []Difference {
+	var no *transport.Refusal
+	var out []Difference
+	if !errors.As(err, &no) || no.Code != "mismatch" || json.Unmarshal([]byte(no.Data), &out) != nil {
+		return nil
+	}
+	return out
 }
 
 // CallMember asks a member one question of the forming protocol.

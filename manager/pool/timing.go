@@ -73,8 +73,21 @@ func (t Timing) managerElection() time.Duration { return max(500*time.Millisecon
 // otherwise before it stopped.
 func (t Timing) startGrace() time.Duration { return t.Detect() + 50*time.Millisecond }
 
-// Validate checks each value and their order; its errors name both values and the reason.
+// TimingError says which of the times cannot be, and why.
+type TimingError struct {
+	Field string // as in the settings file: heartbeat_period
+	Text  string // what is wrong, with the values
+	Fix   string
+}
+
+func (e *TimingError) Error() string { return e.Text + ": " + e.Fix }
+
+// Validate checks each value and their order. Error: *TimingError, which names the values and the
+// reason.
 func (t Timing) Validate() error {
+	wrong := func(field, fix, format string, args ...any) error {
+		return &TimingError{Field: field, Text: field + " " + fmt.Sprintf(format, args...), Fix: fix}
+	}
 	for _, b := range []struct {
 		name     string
 		v        time.Duration
@@ -90,20 +103,26 @@ func (t Timing) Validate() error {
 		{"hold_timeout", t.HoldTimeout, 10 * time.Millisecond, time.Minute},
 	} {
 		if b.v < b.low || b.v > b.top {
-			return fmt.Errorf("%s %v is out of range: set it from %v to %v", b.name, b.v, b.low, b.top)
+			return wrong(b.name, fmt.Sprintf("set it from %v to %v", b.low, b.top), "%v is out of range", b.v)
 		}
 	}
 	if t.MissedHeartbeats < 2 || t.MissedHeartbeats > 100 {
-		return fmt.Errorf("missed_heartbeats %d is out of range: set it from 2 to 100", t.MissedHeartbeats)
+		return wrong("missed_heartbeats", "set it from 2 to 100", "%d is out of range", t.MissedHeartbeats)
 	}
-	if d := t.Detect(); d < 60*time.Millisecond || d > 30*time.Second {
-		return fmt.Errorf("missed_heartbeats %d x heartbeat_period %v + heartbeat_timeout %v = %v: must be from 60ms to 30s, below that a healthy member looks dead, above it nobody waits", t.MissedHeartbeats, t.HeartbeatPeriod, t.HeartbeatTimeout, d)
+	const least, most = 60 * time.Millisecond, 30 * time.Second
+	if d := t.Detect(); d < least || d > most {
+		fix := "a healthy member would look dead: raise it, or heartbeat_period"
+		if d > most {
+			fix = "nobody waits that long: lower it, or heartbeat_period"
+		}
+		return wrong("missed_heartbeats", fix, "%d x heartbeat_period %v + heartbeat_timeout %v = %v until a member counts as dead, which must be from %v to %v",
+			t.MissedHeartbeats, t.HeartbeatPeriod, t.HeartbeatTimeout, d, least, most)
 	}
 	if l := t.Lease(); l < 2*t.HeartbeatPeriod {
-		return fmt.Errorf("heartbeat_period %v exceeds half of the lease %v: one late heartbeat would end Primary; raise missed_heartbeats", t.HeartbeatPeriod, l)
+		return wrong("heartbeat_period", "raise missed_heartbeats", "%v exceeds half of the lease %v: one late heartbeat would end Primary", t.HeartbeatPeriod, l)
 	}
 	if t.LongLivedTimeout <= t.Lease() {
-		return fmt.Errorf("long_lived_timeout %v does not exceed the lease %v: a slow answer would be taken for a lost one", t.LongLivedTimeout, t.Lease())
+		return wrong("long_lived_timeout", "raise it, or lower missed_heartbeats", "%v does not exceed the lease %v: a slow answer would be taken for a lost one", t.LongLivedTimeout, t.Lease())
 	}
 	return nil
 }

@@ -174,6 +174,14 @@ func (n *node) stop() {
 	n.cmd = nil
 }
 
+// ip runs the ip tool in the node's host.
+func (n *node) ip(args ...string) {
+	n.t.Helper()
+	if out, err := exec.Command("ip", append([]string{"-n", os.Getenv(inside) + n.host}, args...)...).CombinedOutput(); err != nil {
+		n.t.Fatalf("ip %v: %v: %s", args, err, out)
+	}
+}
+
 func (n *node) await(what string, f func() bool) {
 	n.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !f(); {

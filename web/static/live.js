@@ -10,7 +10,6 @@
   let busy = false;
   let again = false;
   let sent = 0; // when a form was sent: its answer is the next page, which nothing may cut off
-  let counted = null; // first count of changes to copy, and when
 
   function moved(mode) {
     if (mode === body.dataset.mode || Date.now() - sent < 30000) return false;
@@ -19,16 +18,6 @@
     if (mode === "waiting") { location.assign("/waiting"); return true; }
     location.assign(location.pathname.startsWith("/actions/") ? "/" : location.pathname);
     return true;
-  }
-
-  function rate() {
-    const here = document.querySelector("[data-count]");
-    if (!here) return;
-    const n = Number(here.dataset.count);
-    if (counted === null || n > counted.n) { counted = { n, at: Date.now() }; return; }
-    const perSecond = (counted.n - n) / ((Date.now() - counted.at) / 1000);
-    const out = document.getElementById("rate");
-    if (out && perSecond > 0 && n > 0) out.textContent = `, ${Math.round(perSecond)} a second, about ${Math.ceil(n / perSecond)} s to go`;
   }
 
   async function refresh() {
@@ -44,7 +33,6 @@
         const old = document.getElementById(part.id);
         if (old && old.outerHTML !== part.outerHTML && !old.contains(document.activeElement)) old.replaceWith(part);
       }
-      rate();
     } catch (e) {
       // The next update tries again; the notice appears when there is none.
     } finally {

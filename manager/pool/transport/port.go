@@ -55,6 +55,8 @@ type welcome struct {
 type Refusal struct {
 	Code string `json:"code"`
 	Text string `json:"text"`
+	// Data are details for programs as JSON text, by Code; none: empty.
+	Data string `json:"data,omitempty"`
 }
 
 func (r *Refusal) Error() string { return r.Text }
