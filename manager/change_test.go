@@ -1,6 +1,9 @@
 package manager_test
 
 import (
+	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -129,4 +132,95 @@ func TestMembersOfARunningPoolAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.awaitHealth(masterHost, "protected")
+}
+
+// The values of a running pool are changed from either Manager and hold for all, whoever is away
+// meanwhile: the virtual IP, addresses, times and Active.
+func TestARunningPoolIsChanged(t *testing.T) {
+	s := newSite(t, time.Minute)
+	s.start(masterHost, backupHost, arbiterHost)
+	s.form()
+	set := func(name string, values map[string]string) control.Done {
+		t.Helper()
+		d, err := s.remote(name).Set(t.Context(), control.Form{Yes: true, Values: values})
+		if err != nil {
+			t.Fatalf("set %v on %s: %v", values, name, err)
+		}
+		return d
+	}
+	setting := func(name, key, want string) {
+		t.Helper()
+		s.await(20*time.Second, name+" has "+key+" "+want, func() (bool, string) {
+			b, _ := os.ReadFile(filepath.Join(s.dir(name), "settings.toml"))
+			return strings.Contains(string(b), want), string(b)
+		})
+	}
+
+	// The virtual IP, asked for on the Backup: refused while somebody has it, then moved.
+	_, err := s.remote(backupHost).Set(t.Context(), control.Form{Yes: true, Values: map[string]string{"vip": addresses[clientHost] + "/24"}})
+	s.refused(err, "vip", "held by")
+	_, err = s.remote(backupHost).Set(t.Context(), control.Form{Yes: true, Values: map[string]string{"vip": "10.99.0.1/24"}})
+	s.refused(err, "outside")
+	_, err = s.remote(backupHost).Set(t.Context(), control.Form{Values: map[string]string{"vip": "10.78.0.60/24"}})
+	s.refused(err, "confirm")
+	was := s.vip
+	s.vip = netip.MustParsePrefix("10.78.0.60/24")
+	set(backupHost, map[string]string{"vip": s.vip.String()})
+	s.awaitOwner(masterHost) // its home, after the Backup had it
+	s.awaitHealth(masterHost, "protected")
+	now := s.vip
+	if s.vip = was; s.owners() != "" {
+		t.Errorf("the virtual IP before is still on %s", s.owners())
+	}
+	s.vip = now
+	for _, n := range []string{masterHost, backupHost} {
+		setting(n, "vip", "10.78.0.60/24")
+	}
+
+	// The Backup's address, which that host must have first.
+	_, err = s.remote(masterHost).Set(t.Context(), control.Form{Yes: true, Values: map[string]string{"peer.address": "10.78.0.12"}})
+	s.refused(err, "peer.address", "no address 10.78.0.12")
+	if err := s.host(backupHost).AddAddr(netip.MustParsePrefix("10.78.0.12/24")); err != nil {
+		t.Fatal(err)
+	}
+	set(masterHost, map[string]string{"peer.address": "10.78.0.12", "peer.port": "8100"})
+	s.await(20*time.Second, "all call the Backup there", func() (bool, string) {
+		text := ""
+		for _, m := range s.arbiterStatus().Members {
+			text += m.Address + " "
+		}
+		return strings.Contains(text, "10.78.0.12:8100"), text
+	})
+	s.awaitHealth(masterHost, "protected")
+	setting(backupHost, "local", "10.78.0.12")
+
+	// Times, while the Arbiter is away: it gets them when it returns.
+	s.kill(arbiterHost)
+	s.awaitHealth(masterHost, "degraded")
+	set(masterHost, map[string]string{"timing.missed_heartbeats": "20"})
+	setting(backupHost, "timing", "missed_heartbeats = 20")
+	s.start(arbiterHost)
+	s.awaitHealth(masterHost, "protected")
+	worst := func(name string) int64 {
+		if w := s.status(name).WorstTakeoverMS; w != nil {
+			return *w
+		}
+		return 0
+	}
+	s.await(30*time.Second, "all work by the new times", func() (bool, string) {
+		r := s.status(masterHost)
+		return r.Health == "protected" && r.Status == "primary" && worst(masterHost) == worst(backupHost) && worst(backupHost) > 700, r.Status
+	})
+
+	// Active, while the Backup is away.
+	s.kill(backupHost)
+	s.awaitHealth(masterHost, "degraded")
+	set(masterHost, map[string]string{"active": "true", "timing.stability_delay": "1s"})
+	s.start(backupHost)
+	s.awaitHealth(masterHost, "protected")
+	s.awaitOwner(masterHost)
+	s.kill(masterHost)
+	s.awaitOwner(backupHost)
+	s.start(masterHost)
+	s.await(60*time.Second, "the Master takes Primary back", func() (bool, string) { r := s.status(masterHost); return r.Status == "primary", r.Status })
 }

@@ -26,7 +26,7 @@ func TestPoolIsFormedAndLeftAndFormedAgain(t *testing.T) {
 	s.refused(err, "is Primary")
 	f := control.Form{Values: map[string]string{"vip": "10.78.0.60/24"}}
 	_, err = s.remote(masterHost).Set(t.Context(), f)
-	s.refused(err, "vip", "leave the pool")
+	s.refused(err, "confirm")
 
 	if _, err := s.remote(masterHost).Leave(t.Context(), true); err != nil {
 		t.Fatal(err)

@@ -54,6 +54,9 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 	if err != nil {
 		return control.Done{}, fieldErrors(err)
 	}
+	if e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective && next.Mode == old.Mode {
+		return m.changeRunning(ctx, e, form)
+	}
 	next.Deactivated = false
 	if err := next.Validate(); err != nil {
 		return control.Done{}, fieldErrors(err)
@@ -63,12 +66,6 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 	}
 	if e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective && next.Mode != old.Mode {
 		return control.Done{}, refuse("in_pool", "leave it first with \"manager redundancy leave\"", "this Manager belongs to a running pool as %s", old.Mode)
-	}
-	if e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective {
-		if err := sameForPool(old, next); err != nil {
-			return control.Done{}, err
-		}
-		return m.store(next, prog, "settings changed")
 	}
 	if next.Mode == settings.Standalone {
 		return m.store(next, settings.Progress{}, "settings changed")
@@ -104,29 +101,6 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 	d.Message = fmt.Sprintf("stored; restarting as %s; if the pool is not effective by %s this Manager falls back to Standalone", next.Mode,
 		time.Now().Add(m.cfg.ConfigurationTimeout).Format("15:04:05"))
 	return d, err
-}
-
-// sameForPool refuses what all members of a running pool must have the same.
-func sameForPool(old, next settings.Settings) error {
-	out := &control.Error{Code: "in_pool", Message: "this Manager belongs to a running pool", Fix: "leave the pool, change it, and form the pool again"}
-	check := func(field string, same bool) {
-		if !same {
-			out.Fields = append(out.Fields, control.FieldError{Field: field, Code: "in_pool", Message: "it is the pool's and cannot be changed on one member", Fix: "leave it as it is"})
-		}
-	}
-	check("vip", old.VIP == next.VIP)
-	check("local.address", old.Local.AddrPort() == next.Local.AddrPort())
-	check("local.second", old.Local.SecondAddrPort() == next.Local.SecondAddrPort())
-	check("peer.address", old.Peer.AddrPort() == next.Peer.AddrPort())
-	check("peer.second", old.Peer.SecondAddrPort() == next.Peer.SecondAddrPort())
-	check("arbiter.address", old.Arbiter.AddrPort() == next.Arbiter.AddrPort())
-	check("arbiter.second", old.Arbiter.SecondAddrPort() == next.Arbiter.SecondAddrPort())
-	check("active", old.Active == next.Active)
-	check("timing", poolTiming(old) == poolTiming(next))
-	if len(out.Fields) > 0 {
-		return out
-	}
-	return nil
 }
 
 // askMembers asks both members, as far as they trust this Master already, whether they would join with these settings, so that a difference

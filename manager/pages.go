@@ -109,9 +109,6 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 	if err != nil {
 		return nil, pageError(fieldErrors(err))
 	}
-	if err := next.Validate(); err != nil {
-		return nil, pageError(fieldErrors(atVIP(next, err)))
-	}
 	running := e != nil && e.pool != nil && e.pool.Record().Phase == pool.PhaseEffective
 	switch {
 	case prog.Forming:
@@ -119,11 +116,24 @@ func (d desk) Review(ctx context.Context, values map[string]string) ([]web.Conse
 	case running && next.Mode != old.Mode:
 		return nil, pageError(refuse("in_pool", "leave it first", "this Manager belongs to a running pool as %s", old.Mode))
 	case running:
-		next.Deactivated = old.Deactivated
-		if err := sameForPool(old, next); err != nil {
-			return nil, pageError(err)
+		var asked *control.Error
+		_, err := d.m.changeRunning(ctx, e, control.Form{Values: values})
+		if errors.As(err, &asked) && len(asked.Confirm) > 0 {
+			out := make([]web.Consequence, 0, len(asked.Confirm))
+			for _, q := range asked.Confirm {
+				out = append(out, web.Consequence{Text: q.Text, Word: q.Word})
+			}
+			return out, nil
 		}
-		return []web.Consequence{{Text: "This Manager restarts its services with the new settings. If it is Primary, the other Manager takes over meanwhile."}}, nil
+		if err == nil {
+			return []web.Consequence{{Text: "Nothing differs from the present settings."}}, nil
+		}
+		return nil, pageError(err)
+	}
+	if err := next.Validate(); err != nil {
+		return nil, pageError(fieldErrors(atVIP(next, err)))
+	}
+	switch {
 	case next.Mode == settings.Standalone:
 		return []web.Consequence{{Text: "This Manager restarts its services with the new settings and stays Standalone."}}, nil
 	}

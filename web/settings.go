@@ -189,7 +189,7 @@ func formValues(form url.Values, set Settings) map[string]string {
 		if form.Get("master:active") != "" {
 			values["active"] = "true"
 		}
-	} else {
+	} else if !set.InPool { // a Backup of a running pool does not decide it
 		values["active"] = "false"
 	}
 	if text, ok := values["vip"]; ok {

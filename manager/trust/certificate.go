@@ -54,6 +54,24 @@ func NewPoolCertificate(vip netip.Addr, extra ...string) (certPEM, keyPEM []byte
 	return certPEM, keyPEM, nil
 }
 
+// RenewPoolCertificate makes the pool's certificate anew for the addresses given, with the same key
+// and under the same name: whoever trusts the one before trusts this one too. The result is PEM.
+func RenewPoolCertificate(certPEM, keyPEM []byte, addrs ...netip.Addr) ([]byte, error) {
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, errors.New("trust: renew pool certificate: certificate and key do not belong together")
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok || pair.Leaf == nil {
+		return nil, errors.New("trust: renew pool certificate: it is not of this product")
+	}
+	var names []string
+	for _, a := range addrs {
+		names = append(names, a.String())
+	}
+	return serverCertificate(key, pair.Leaf.Subject.CommonName, names)
+}
+
 // SavePoolCertificate keeps the pool's certificate and key in this node's folder, replacing an
 // older pair. The pair is checked first.
 func (s *Store) SavePoolCertificate(certPEM, keyPEM []byte) error {

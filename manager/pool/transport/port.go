@@ -108,6 +108,7 @@ type Port struct {
 	routes    map[route]endpoint
 	farewells map[*func([]byte)]struct{}
 	conns     map[net.Conn]struct{}
+	more      []net.Listener
 	closed    bool
 	wg        sync.WaitGroup
 }
@@ -128,8 +129,32 @@ func NewPort(ln net.Listener, cfg PortConfig) *Port {
 		cfg.HandshakeTimeout = 5 * time.Second
 	}
 	p := &Port{cfg: cfg, ln: ln, routes: map[route]endpoint{}, farewells: map[*func([]byte)]struct{}{}, conns: map[net.Conn]struct{}{}}
-	p.wg.Go(p.accept)
+	p.wg.Go(func() { p.accept(ln) })
 	return p
+}
+
+// Listen serves ln too, until Close: a port that is about to be announced. It owns ln.
+func (p *Port) Listen(ln net.Listener) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errors.Join(net.ErrClosed, ln.Close())
+	}
+	p.more = append(p.more, ln)
+	p.wg.Go(func() { p.accept(ln) })
+	return nil
+}
+
+// Listens reports whether this Port serves that TCP port.
+func (p *Port) Listens(port uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ln := range append([]net.Listener{p.ln}, p.more...) {
+		if a, ok := ln.Addr().(*net.TCPAddr); ok && a.Port == int(port) {
+			return true
+		}
+	}
+	return false
 }
 
 // Addr returns the address that the Port listens on.
@@ -182,15 +207,19 @@ func (p *Port) Close() error {
 	for c := range p.conns {
 		c.Close()
 	}
+	more := p.more
 	p.mu.Unlock()
 	err := p.ln.Close()
+	for _, ln := range more {
+		err = errors.Join(err, ln.Close())
+	}
 	p.wg.Wait()
 	return err
 }
 
-func (p *Port) accept() {
+func (p *Port) accept(ln net.Listener) {
 	for {
-		c, err := p.ln.Accept()
+		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
