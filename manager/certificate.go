@@ -59,11 +59,13 @@ func (m *Manager) certificateAt(local netip.Addr) (*tls.Certificate, error) {
 type certificates struct {
 	sync.Mutex
 	pool, own *tls.Certificate
+	installed *tls.Certificate // of the pages; nil: none
+	looked    bool             // for an installed one
 }
 
 func (c *certificates) forget() {
 	c.Lock()
-	c.pool, c.own = nil, nil
+	c.pool, c.own, c.installed, c.looked = nil, nil, nil, false
 	c.Unlock()
 }
 

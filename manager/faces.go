@@ -13,7 +13,7 @@ func (m *Manager) openPages(at bound) (err error) {
 		HTTP: at.http, HTTPS: at.https, Source: source{m}, Users: pageUsers{m}, SessionKey: m.sessionKey,
 		FormerKey: m.formerKey, Operations: desk{m},
 		MaxStreams: at.browsers, Version: m.cfg.Version, Log: m.log,
-		Certificate: func(local netip.Addr, _ string) (*tls.Certificate, error) { return m.certificateAt(local) },
+		Certificate: func(local netip.Addr, _ string) (*tls.Certificate, error) { return m.pageCertificate(local) },
 	})
 	return err
 }

@@ -18,6 +18,7 @@ type fakeDesk struct {
 	waiting  Waiting
 	logs     fakeLogs
 	trust    Connections
+	cert     CertificateReport
 	acts     []Act
 }
 
@@ -141,4 +142,13 @@ func (d *fakeDesk) Reject(_ context.Context, fp string) (string, error) {
 }
 func (d *fakeDesk) Withdraw(_ context.Context, fp string, y bool) (string, error) {
 	return d.ask("withdraw "+fp, y)
+}
+
+func (d *fakeDesk) Certificate(context.Context) (CertificateReport, error) { return d.cert, nil }
+func (d *fakeDesk) InstallCertificate(_ context.Context, certificate, key string) (string, error) {
+	return d.tell("install " + certificate + " " + key)
+}
+func (d *fakeDesk) RenewCertificate(context.Context) (string, error) { return d.tell("renew") }
+func (d *fakeDesk) ResetCertificate(_ context.Context, y bool) (string, error) {
+	return d.ask("reset", y)
 }

@@ -15,6 +15,7 @@ type Operations interface {
 	Tokens
 	Forming
 	Trust
+	Certificates
 	Data
 	Journals
 	Auditor

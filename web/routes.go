@@ -75,6 +75,7 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/fallback", s.dismiss)
 	e.POST("/actions/:what", s.action)
 	s.trustRoutes(e)
+	s.certificateRoutes(e)
 	e.GET("/database", s.databasePage)
 	e.POST("/database/save", s.saveDatabase)
 	e.POST("/database/restore", s.restoreDatabase)

@@ -26,6 +26,8 @@ type settingsView struct {
 	Tokens  [2]string     // typed in, shown again as long as they are not used
 	Worst   string
 	Clock   Clock
+
+	Certificate certificateView
 }
 
 func (s *Server) newSettingsView(c echo.Context) settingsView {
@@ -46,6 +48,7 @@ func (s *Server) settingsPage(c echo.Context) error {
 }
 
 func (s *Server) renderSettings(c echo.Context, code int, v settingsView) error {
+	s.certificateOf(c, &v)
 	d, err := s.cfg.Operations.Worst(v.Values)
 	if err == nil {
 		v.Worst = d.String()

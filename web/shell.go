@@ -90,6 +90,8 @@ var open = map[string]int{
 	"/shell": inWaiting | inLight, "/login": inWaiting | inLight, "/logout": inWaiting | inLight, "/setup": inWaiting | inLight,
 	"/healthz": inWaiting | inLight, "/readyz": inWaiting | inLight, "/metrics": inWaiting | inLight, "/static/:file": inWaiting | inLight,
 	"/trust": inWaiting | inLight, "/trust/contact": inWaiting | inLight, "/trust/approve": inWaiting | inLight, "/trust/reject": inWaiting | inLight, "/trust/withdraw": inWaiting | inLight,
+	"/settings/certificate": inLight, "/settings/certificate/renew": inLight, "/settings/certificate/reset": inLight, "/settings/certificate/:file": inLight,
+	"/api/v1/certificate": inLight, "/api/v1/certificate/renew": inLight, "/api/v1/certificate/reset": inLight,
 	"/api/v1/redundancy/connections": inWaiting | inLight, "/api/v1/redundancy/contact": inWaiting | inLight, "/api/v1/redundancy/approve": inWaiting | inLight,
 	"/api/v1/redundancy/reject": inWaiting | inLight, "/api/v1/redundancy/withdraw": inWaiting | inLight,
 	"/api/v1/redundancy": inWaiting | inLight, "/api/v1/events": inWaiting | inLight, "/api/v1/openapi.json": inWaiting | inLight,

@@ -28,16 +28,17 @@ const (
 )
 
 type cli struct {
-	Serve      serveCmd      `cmd:"" help:"Run the Manager on a data folder. A new folder starts Standalone."`
-	Status     statusCmd     `cmd:"" help:"Show role, status, health, members and the last changeover."`
-	Redundancy redundancyCmd `cmd:"" help:"Form, change, verify and end a redundancy pool."`
-	Unit       unitCmd       `cmd:"" help:"Field units: add, list, remove."`
-	User       userCmd       `cmd:"" help:"People who may log in to the pages."`
-	APIToken   apiTokenCmd   `cmd:"" name:"api-token" help:"Tokens with which programs use the API."`
-	Database   databaseCmd   `cmd:"" help:"Save and restore this node's database."`
-	Logs       logsCmd       `cmd:"" help:"Show the events of all members."`
-	Query      queryCmd      `cmd:"" help:"Run one reading SQL statement on this node's copy."`
-	Sweep      sweepCmd      `cmd:"" hidden:"" help:"Remove a virtual IP that a dead process left; for service managers."`
+	Serve       serveCmd       `cmd:"" help:"Run the Manager on a data folder. A new folder starts Standalone."`
+	Status      statusCmd      `cmd:"" help:"Show role, status, health, members and the last changeover."`
+	Redundancy  redundancyCmd  `cmd:"" help:"Form, change, verify and end a redundancy pool."`
+	Unit        unitCmd        `cmd:"" help:"Field units: add, list, remove."`
+	User        userCmd        `cmd:"" help:"People who may log in to the pages."`
+	APIToken    apiTokenCmd    `cmd:"" name:"api-token" help:"Tokens with which programs use the API."`
+	Database    databaseCmd    `cmd:"" help:"Save and restore this node's database."`
+	Logs        logsCmd        `cmd:"" help:"Show the events of all members."`
+	Query       queryCmd       `cmd:"" help:"Run one reading SQL statement on this node's copy."`
+	Certificate certificateCmd `cmd:"" help:"The certificate that browsers see: show, install, renew, reset."`
+	Sweep       sweepCmd       `cmd:"" hidden:"" help:"Remove a virtual IP that a dead process left; for service managers."`
 }
 
 // data is the flag of every command.

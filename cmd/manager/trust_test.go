@@ -28,3 +28,16 @@ func (f *fakeManager) Reject(_ context.Context, fingerprint string) (control.Don
 func (f *fakeManager) Withdraw(_ context.Context, fingerprint string, yes bool) (control.Done, error) {
 	return f.change(yes, "withdraw %s", fingerprint)
 }
+
+func (f *fakeManager) Certificate(context.Context) (control.CertificateReport, error) {
+	return control.CertificateReport{Installed: true, Page: control.CertificateInfo{Subject: "CN=x", Names: []string{"10.0.0.1"}, PEM: "-----BEGIN"}, Warnings: []string{"it ends soon"}}, f.err
+}
+func (f *fakeManager) InstallCertificate(_ context.Context, certificate, key string) (control.Done, error) {
+	return f.tell("install %s %s", certificate, key)
+}
+func (f *fakeManager) RenewCertificate(context.Context) (control.Done, error) {
+	return f.tell("renew certificate")
+}
+func (f *fakeManager) ResetCertificate(_ context.Context, yes bool) (control.Done, error) {
+	return f.change(yes, "reset certificate")
+}

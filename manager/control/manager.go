@@ -14,6 +14,7 @@ type Manager interface {
 	Status(ctx context.Context) (any, error)
 	Redundancy
 	Trust
+	Certificates
 	Members
 	Units
 	Users
@@ -179,6 +180,7 @@ func ManagerOps(m Manager) map[string]Handler {
 	}
 	maps.Copy(ops, tokenOps(m))
 	maps.Copy(ops, trustOps(m))
+	maps.Copy(ops, certificateOps(m))
 	maps.Copy(ops, memberOps(m))
 	return ops
 }

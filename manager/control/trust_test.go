@@ -29,6 +29,9 @@ func TestOperationsOfTrustArrive(t *testing.T) {
 	dir, m := t.TempDir(), &fakeManager{}
 	serve(t, dir, ManagerOps(m))
 	r, ctx := NewRemote(dir), patience(t)
+	if got, err := r.Certificate(ctx); err != nil || !got.Installed {
+		t.Errorf("certificate %+v, %v", got, err)
+	}
 	if got, err := r.Connections(ctx); err != nil || !reflect.DeepEqual(got, someConnections) {
 		t.Errorf("connections %+v, %v", got, err)
 	}
@@ -37,12 +40,26 @@ func TestOperationsOfTrustArrive(t *testing.T) {
 		func() (Done, error) { return r.Approve(ctx, "AB", "backup", true) },
 		func() (Done, error) { return r.Reject(ctx, "AB") },
 		func() (Done, error) { return r.Withdraw(ctx, "AB", true) },
+		func() (Done, error) { return r.InstallCertificate(ctx, "C", "K") },
+		func() (Done, error) { return r.RenewCertificate(ctx) },
+		func() (Done, error) { return r.ResetCertificate(ctx, true) },
 	} {
 		if d, err := do(); err != nil || d.Message != "done" {
 			t.Errorf("%+v, %v", d, err)
 		}
 	}
-	if want := []string{"contact 10.0.0.2 backup", "approve AB backup true", "reject AB", "withdraw AB true"}; !slices.Equal(m.told, want) {
+	if want := []string{"contact 10.0.0.2 backup", "approve AB backup true", "reject AB", "withdraw AB true", "install C K", "renew", "reset true"}; !slices.Equal(m.told, want) {
 		t.Errorf("told %q", m.told)
 	}
+}
+
+func (f *fakeManager) Certificate(context.Context) (CertificateReport, error) {
+	return CertificateReport{Installed: true}, f.err
+}
+func (f *fakeManager) InstallCertificate(_ context.Context, certificate, key string) (Done, error) {
+	return f.tell("install %s %s", certificate, key)
+}
+func (f *fakeManager) RenewCertificate(context.Context) (Done, error) { return f.tell("renew") }
+func (f *fakeManager) ResetCertificate(_ context.Context, yes bool) (Done, error) {
+	return f.tell("reset %t", yes)
 }
