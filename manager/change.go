@@ -95,6 +95,9 @@ func (m *Manager) changeRunning(ctx context.Context, e *engine, form control.For
 	if err := next.Validate(); err != nil {
 		return control.Done{}, fieldErrors(err)
 	}
+	if err := m.checkListeners(old, next); err != nil {
+		return control.Done{}, err
+	}
 	var done control.Done
 	if len(pools) > 0 {
 		if done, err = e.askChange(ctx, wish{Pool: e.pool.Record().Pool, Values: pools, Yes: form.Yes}); err != nil {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"redundancypool/arbiter"
@@ -68,25 +66,23 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 		return control.Done{}, refuse("in_pool", "leave it first with \"manager redundancy leave\"", "this Manager belongs to a running pool as %s", old.Mode)
 	}
 	if next.Mode == settings.Standalone {
+		if err := m.checkListeners(old, next); err != nil {
+			return control.Done{}, err
+		}
 		return m.store(next, settings.Progress{}, "settings changed")
 	}
 	if err := m.checkBeforeSet(ctx, old, next); err != nil {
 		return control.Done{}, err
 	}
-	save := filepath.Join(m.savesDir(), fmt.Sprintf("before-%s-%s.db", next.Mode, time.Now().UTC().Format("20060102T150405.000Z")))
 	if next.Mode == settings.Backup && !form.Yes {
 		return control.Done{}, &control.Error{Code: "confirm", Message: "this Manager's own data will be replaced by the Master's", Fix: "confirm it, or give --yes",
-			Confirm: []control.Question{{Code: "replace_data", Text: "The data of this Manager are saved to " + save + " and then replaced by the Master's.", Word: "replace"}}}
-	}
-	if err := os.MkdirAll(m.savesDir(), 0o700); err != nil {
-		return control.Done{}, err
+			Confirm: []control.Question{{Code: "replace_data", Text: "The data of this Manager are saved to " + m.savesDir() + " and then replaced by the Master's.", Word: "replace"}}}
 	}
 	if e.db != nil {
-		if err := e.db.Save(ctx, save, false); err != nil {
+		if _, err := m.saveAs(ctx, e, "before-"+string(next.Mode), "before this Manager was set to "+string(next.Mode), "the settings"); err != nil {
 			return control.Done{}, fmt.Errorf("save the database first: %w", err)
 		}
 	}
-	m.event(journal.Info, "database", "saved", "the database was saved to "+save, nil)
 	if next.Mode == settings.Master {
 		if err := m.pairBoth(ctx, next, form); err != nil {
 			return control.Done{}, err
@@ -99,7 +95,7 @@ func (f faces) Set(ctx context.Context, form control.Form) (control.Done, error)
 	prog = settings.Progress{Forming: true, Attempt: pool.NewID(), Remaining: m.cfg.ConfigurationTimeout, Before: &old}
 	d, err := m.store(next, prog, "set to "+string(next.Mode))
 	d.Message = fmt.Sprintf("stored; restarting as %s; if the pool is not effective by %s this Manager falls back to Standalone", next.Mode,
-		time.Now().Add(m.cfg.ConfigurationTimeout).Format("15:04:05"))
+		m.deadline())
 	return d, err
 }
 

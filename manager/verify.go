@@ -97,6 +97,13 @@ func (m *Manager) checkBeforeSet(ctx context.Context, old, next settings.Setting
 	return f.refusal()
 }
 
+// checkListeners refuses listeners that cannot be, beside their field.
+func (m *Manager) checkListeners(old, next settings.Settings) error {
+	var f findings
+	m.verifyListeners(old, next, &f)
+	return f.refusal()
+}
+
 // around runs checks that wait for others at the same time, and keeps their order.
 func (m *Manager) around(ctx context.Context, s settings.Settings, f *findings, checks ...func(context.Context, settings.Settings, *findings)) {
 	if s.Mode == settings.Standalone || s.Mode == "" {

@@ -74,7 +74,7 @@ func (d *fakeDesk) Clock() Clock {
 }
 func (d *fakeDesk) Worst(values map[string]string) (time.Duration, error) {
 	if values["timing.heartbeat_period"] == "bad" {
-		return 0, &Problem{Code: "timing", Message: "no time"}
+		return 0, &Problem{Code: "timing", Message: "no time", Fields: []FieldProblem{{Field: "timing.heartbeat_period", Code: "timing", Message: "too short", Fix: "raise it"}}}
 	}
 	return 420 * time.Millisecond, nil
 }

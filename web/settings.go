@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -105,7 +106,35 @@ func (s *Server) settingsForm(c echo.Context) error {
 	if err != nil {
 		return s.refuseSettings(c, v, err)
 	}
+	if to := movedTo(c, v.S, values); to != "" {
+		c.Response().Header().Set("Refresh", "5; url="+to)
+		return c.Render(http.StatusOK, "moved.html", struct {
+			shell
+			To string
+		}{v.shell, to})
+	}
 	return done(c, "/waiting", text)
+}
+
+// movedTo is where these pages are once their listener has moved; empty: it stays.
+func movedTo(c echo.Context, set Settings, values map[string]string) string {
+	field := "listen.http"
+	if c.IsTLS() {
+		field = "listen.https"
+	}
+	to, given := values[field]
+	if !given || to == set.Values[field] || set.Over[field] != "" {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(to)
+	if err != nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(c.Request().Host)
+	if err != nil {
+		host = c.Request().Host
+	}
+	return c.Scheme() + "://" + net.JoinHostPort(host, port) + "/"
 }
 
 // checked puts each check beside its field, what is wrong first.

@@ -30,7 +30,7 @@ func (p *page) asBackup(vip string) {
 	p.do(chromedp.Click("#mode-backup", chromedp.ByQuery))
 	p.fill("backup-peer-address", "10.79.0.1", "backup-local-address", "10.79.0.2", "backup-vip", vip)
 	p.press("button[value=save]")
-	p.sees("What will happen", "UTC (in")
+	p.sees("What will happen", "Its own data were saved at", " UTC (in")
 }
 
 func (p *page) agree() {
