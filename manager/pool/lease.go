@@ -127,11 +127,11 @@ func (l *lease) until() Instant {
 	return at[len(at)-l.need].Add(l.length)
 }
 
-// fresh tells whether one voter's own answers still support the lease, and whether it consented to
-// something that was asked no longer than within ago.
-func (l *lease) fresh(id MemberID, now Instant, within time.Duration) bool {
+// fresh returns how long ago the last question was asked that a voter consented to, and whether that
+// still supports the lease.
+func (l *lease) fresh(id MemberID, now Instant) (age time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t, ok := l.sent[id]
-	return ok && l.term != 0 && now < t.Add(l.length) && now.Sub(t) < within
+	t, known := l.sent[id]
+	return now.Sub(t), known && l.term != 0 && now < t.Add(l.length)
 }

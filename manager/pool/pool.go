@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -255,7 +256,7 @@ func Open(cfg Config) (*Pool, error) {
 	if !p.arbiter() {
 		p.gate = transport.NewGate(transport.GateConfig{
 			Silence: p.timing.Lease(), MaxHold: p.timing.HoldTimeout, Settle: 5, BackOff: 2 * time.Second,
-			ArbiterFresh: p.arbiterFresh, Changed: p.wake,
+			Heard: p.whoIsHeard, Changed: p.wake,
 		})
 	}
 	if err := p.startRaft(); err != nil {
@@ -492,9 +493,20 @@ func (p *Pool) livePath(id MemberID) int {
 	return 0
 }
 
-func (p *Pool) arbiterFresh(within time.Duration) bool {
+// whoIsHeard tells the gate of whom this member has heard.
+func (p *Pool) whoIsHeard() transport.Heard {
+	now := Now()
+	h := transport.Heard{Other: math.MaxInt64}
 	p.mu.Lock()
 	m, ok := p.record.ByRole(Arbiter)
+	for _, o := range p.record.Members {
+		if pr := p.peers[o.ID]; pr != nil && o.ID != p.self && o.Role != Arbiter && pr.lastHeard() != 0 {
+			h.Other = now.Sub(pr.lastHeard())
+		}
+	}
 	p.mu.Unlock()
-	return ok && p.lease.fresh(m.ID, Now(), within)
+	if ok {
+		h.Arbiter, h.Fresh = p.lease.fresh(m.ID, now)
+	}
+	return h
 }

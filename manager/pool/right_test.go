@@ -138,7 +138,8 @@ func TestWhatMakesALease(t *testing.T) {
 		t.Error("a late answer to an earlier question changes something")
 	}
 	l.consent("a", at, 1100*ms1)
-	if l.until() != 1300*ms1 || !l.fresh("a", 1299*ms1, time.Hour) || l.fresh("a", 1300*ms1, time.Hour) || l.fresh("a", 1299*ms1, time.Millisecond) {
+	age, last := l.fresh("a", 1299*ms1)
+	if _, over := l.fresh("a", 1300*ms1); l.until() != 1300*ms1 || !last || over || age != 199*time.Millisecond {
 		t.Errorf("until %v", l.until())
 	}
 	if e := l.release(); e != 0 || l.until() != 0 {

@@ -28,22 +28,32 @@ func (s GateState) String() string {
 
 // GateConfig are the limits of a Gate.
 type GateConfig struct {
-	// Silence is how long the other Manager may give no good answer before the Gate may open.
+	// Silence is how long the other Manager may give no sign of life before the Gate may open.
 	Silence time.Duration
-	// MaxHold is how long one entry is held at most while the other Manager answers but does
-	// not store.
+	// MaxHold is how long one entry is held at most while the other Manager lives but does not
+	// store.
 	MaxHold time.Duration
 	// Settle is how many good answers in a row, with nothing behind, shut an open Gate.
 	Settle int
 	// BackOff keeps the Gate open at least this long after it opened because of MaxHold.
 	BackOff time.Duration
-	// ArbiterFresh tells whether the Arbiter's own answers keep the lease valid, and whether it
-	// answered something that was asked no longer than within ago. The Gate never opens otherwise:
-	// a Primary that hears nobody would feed the Arbiter past the other Manager and leave a pool
-	// that one fault has stopped.
-	ArbiterFresh func(within time.Duration) bool
+	// Heard tells of whom this node has heard. Nil: nothing is known of the other Manager beside
+	// its answers, and the Arbiter answers. It is called without locks and must not wait.
+	Heard func() Heard
 	// Changed, if set, is called without locks whenever State or InStep may have changed.
 	Changed func()
+}
+
+// Heard is of whom a leader has heard.
+type Heard struct {
+	// Other is how long ago anything came from the other Manager. Its disk may stand still for
+	// longer than its heartbeats.
+	Other time.Duration
+	// Arbiter is how long ago the last question was asked that the Arbiter consented to. Fresh:
+	// that keeps the lease valid. The Gate never opens otherwise: a Primary that hears nobody would
+	// feed the Arbiter past the other Manager and leave a pool that one fault has stopped.
+	Arbiter time.Duration
+	Fresh   bool
 }
 
 // Gate delays entries to the Arbiter behind the other Manager's acknowledgement. It only ever
@@ -177,6 +187,7 @@ func (g *Gate) Wait(ctx context.Context, term, first, last uint64) uint64 {
 	var hold *time.Timer
 	start := time.Now()
 	for {
+		h := g.heard()
 		g.mu.Lock()
 		if term > g.term {
 			g.beginLocked(term, last)
@@ -186,8 +197,8 @@ func (g *Gate) Wait(ctx context.Context, term, first, last uint64) uint64 {
 			g.mu.Unlock()
 			return 0
 		}
-		if g.state == GateShut && g.match < first && g.mayOpenLocked(start) {
-			g.openLocked()
+		if g.state == GateShut && g.match < first && g.mayOpenLocked(start, h) {
+			g.openLocked(h)
 			defer g.changed()
 		}
 		if allowed := g.allowedLocked(first, last); allowed > 0 {
@@ -226,23 +237,34 @@ func (g *Gate) allowedLocked(first, last uint64) uint64 {
 	return 0
 }
 
-func (g *Gate) mayOpenLocked(heldSince time.Time) bool {
-	within := time.Duration(math.MaxInt64)
-	switch quiet := time.Since(g.good); {
+// heard asks without the lock: whoever answers may be about to tell the Gate something.
+func (g *Gate) heard() Heard {
+	if g.cfg.Heard == nil {
+		return Heard{Other: math.MaxInt64, Fresh: true}
+	}
+	return g.cfg.Heard()
+}
+
+// quietLocked is how long the other Manager has given no sign of life.
+func (g *Gate) quietLocked(h Heard) time.Duration { return min(time.Since(g.good), h.Other) }
+
+func (g *Gate) mayOpenLocked(heldSince time.Time, h Heard) bool {
+	switch quiet := g.quietLocked(h); {
+	case !h.Fresh:
+		return false
 	case g.down, g.away:
+		return true
 	case quiet > g.cfg.Silence:
 		// Who fell silent together with the Arbiter may be well: then it is this node that hears
 		// nobody. So the Arbiter must have answered since, well into the silence.
-		within = quiet - g.cfg.Silence/2
-	case time.Since(heldSince) <= g.cfg.MaxHold:
-		return false
+		return h.Arbiter < quiet-g.cfg.Silence/2
 	}
-	return g.cfg.ArbiterFresh == nil || g.cfg.ArbiterFresh(within)
+	return time.Since(heldSince) > g.cfg.MaxHold
 }
 
-func (g *Gate) openLocked() {
+func (g *Gate) openLocked(h Heard) {
 	g.state, g.goodRun = GateOpen, 0
-	switch slow := !g.down && !g.away && time.Since(g.good) <= g.cfg.Silence; {
+	switch slow := !g.down && !g.away && g.quietLocked(h) <= g.cfg.Silence; {
 	case !slow:
 		g.backOff = 0 // who was away and is back has no reason to wait
 	case !g.slowAt.IsZero() && time.Since(g.slowAt) < 10*g.slowFor:

@@ -10,7 +10,7 @@ import (
 func testGate(fresh *atomic.Bool) *Gate {
 	return NewGate(GateConfig{
 		Silence: 60 * time.Millisecond, MaxHold: 100 * time.Millisecond, Settle: 3, BackOff: 200 * time.Millisecond,
-		ArbiterFresh: func(time.Duration) bool { return fresh.Load() },
+		Heard: func() Heard { return Heard{Other: time.Hour, Fresh: fresh.Load()} },
 	})
 }
 
@@ -202,13 +202,13 @@ func TestASlowManagerDoesNotMakeTheGateFlap(t *testing.T) {
 	g.Begin(1, 0)
 	for range 4 {
 		g.good = time.Now()
-		g.openLocked()
+		g.openLocked(Heard{Other: time.Hour})
 	}
 	if was := g.cfg.BackOff; g.backOff != 8*was {
 		t.Errorf("back-off %v after four openings in a row, begins with %v", g.backOff, was)
 	}
 	g.good = time.Time{}
-	g.openLocked()
+	g.openLocked(Heard{Other: time.Hour})
 	if g.backOff != 0 {
 		t.Errorf("back-off %v for one that was silent, not slow", g.backOff)
 	}
@@ -224,9 +224,8 @@ func TestWhoHearsNobodyFeedsNoArbiter(t *testing.T) {
 	note()
 	g := NewGate(GateConfig{
 		Silence: 60 * time.Millisecond, MaxHold: time.Hour, Settle: 3, BackOff: time.Second,
-		ArbiterFresh: func(within time.Duration) bool { // the lease lasts long beyond the silence
-			since := time.Since(*heard.Load())
-			return since < time.Minute && since < within
+		Heard: func() Heard { // the lease lasts long beyond the silence
+			return Heard{Other: time.Hour, Arbiter: time.Since(*heard.Load()), Fresh: true}
 		},
 	})
 	g.Begin(5, 10)
@@ -239,6 +238,35 @@ func TestWhoHearsNobodyFeedsNoArbiter(t *testing.T) {
 	}
 	note() // the Arbiter is heard, the other Manager is not: it is away
 	if v := result(t, w); v != 14 {
+		t.Errorf("up to %d, want 14", v)
+	}
+}
+
+// A disk may stand still for longer than heartbeats do. Who still sends them is waited for up to
+// MaxHold, and not only for Silence.
+func TestWhoseDiskStandsStillIsWaitedForLonger(t *testing.T) {
+	g := NewGate(GateConfig{
+		Silence: 30 * time.Millisecond, MaxHold: 300 * time.Millisecond, Settle: 3, BackOff: time.Second,
+		Heard: func() Heard { return Heard{Other: time.Millisecond, Fresh: true} },
+	})
+	g.Begin(5, 10)
+	g.Ack(5, 10)
+	w := waiting(t, g, 5, 11, 14)
+	held(t, w, 150*time.Millisecond)
+	if v := result(t, w); v != 14 {
+		t.Errorf("up to %d, want 14 once it was held for long enough", v)
+	}
+}
+
+// Whoever is asked of whom it has heard may be just telling the Gate something, under its own lock.
+func TestAGateAsksWithoutItsLock(t *testing.T) {
+	var g *Gate
+	g = NewGate(GateConfig{
+		Silence: time.Millisecond, MaxHold: time.Millisecond, Settle: 3, BackOff: time.Second,
+		Heard: func() Heard { g.PeerUp(); return Heard{Other: time.Hour, Fresh: true} },
+	})
+	g.Begin(5, 10)
+	if v := result(t, waiting(t, g, 5, 11, 14)); v != 14 {
 		t.Errorf("up to %d, want 14", v)
 	}
 }
