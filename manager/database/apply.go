@@ -268,6 +268,10 @@ func (a *applier) command(ctx context.Context, index uint64, c *Command) (Result
 		return a.prune(ctx, c.ProposedMS, b)
 	case PoolPut:
 		return a.poolPut(b), nil
+	case ReportPut:
+		return a.report(ctx, b)
+	case Once:
+		return a.onceByKey(ctx, index, c.ProposedMS, b)
 	}
 	return Result{}, &EntryError{index, fmt.Errorf("%w: %T", ErrKind, c.Body)}
 }

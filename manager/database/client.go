@@ -139,7 +139,7 @@ func (a *applier) keep(ctx context.Context, c *clientResults, sequence, index ui
 }
 
 // resultErrors have their number in kept results. Append only.
-var resultErrors = []error{nil, ErrUnknownUnit, ErrUnitExists, ErrUnknownUser, ErrUnknownSetting, ErrStale, ErrPoolSet}
+var resultErrors = []error{nil, ErrUnknownUnit, ErrUnitExists, ErrUnknownUser, ErrUnknownSetting, ErrStale, ErrPoolSet, ErrKeyReused}
 
 // packResult writes error number, removed, more, canary, then the outcomes as runs.
 func packResult(r *Result) []byte {

@@ -37,7 +37,7 @@ type Command struct {
 }
 
 // Body is one of TelemetryBatch, UnitAdd, UnitSecret, UnitRemove, UserPut, UserRemove,
-// SettingPut, SettingRemove, EventAppend, ChangeoverAppend, Canary, Prune, PoolPut.
+// SettingPut, SettingRemove, EventAppend, ChangeoverAppend, Canary, Prune, PoolPut, ReportPut, Once.
 type Body interface {
 	kind() kind
 	validate() error
@@ -61,6 +61,8 @@ const (
 	kindCanary
 	kindPrune
 	kindPool
+	kindReport
+	kindOnce
 )
 
 // TelemetryBatch stores records of any number of units. Result.Records has one Outcome each.
@@ -102,7 +104,8 @@ type SettingRemove struct{ Key string }
 // EventAppend appends one event to the replicated history.
 type EventAppend struct{ Event Event }
 
-// ChangeoverAppend appends one record of a change of Primary.
+// ChangeoverAppend appends one record of a change of Primary. Logs of earlier versions have it; ReportPut
+// is proposed now.
 type ChangeoverAppend struct {
 	AtMS int64
 	JSON string // one JSON object

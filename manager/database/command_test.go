@@ -26,6 +26,7 @@ func everyCommand() []Command {
 		UserPut{"anna", "$argon2id$...", 3}, UserRemove{"anna"}, SettingPut{"k", "v"}, SettingRemove{"k"},
 		EventAppend{Event{TimeMS: 5, Node: "n", Severity: "warning", Category: "pool", Code: "c", Message: "m", Cause: "why", Details: `{"a":1}`}},
 		ChangeoverAppend{6, `{"kind":"takeover"}`}, Canary{}, Prune{1, 2, 3}, PoolPut{"p"},
+		ReportPut{ReportDrill, "7", 6, `{"passed":true}`}, Once{"ann", "k", [32]byte{3}, 9, "", nil}, Once{"ann", "k", [32]byte{3}, 9, "{}", batch(r)},
 	}
 	var all []Command
 	for i, b := range bodies {
@@ -96,6 +97,12 @@ func TestCommandsOutsideTheirRangeAreRefused(t *testing.T) {
 		"details that are not JSON":  EventAppend{Event{Details: "{"}},
 		"event with an id":           EventAppend{Event{ID: 4}},
 		"changeover that is no JSON": ChangeoverAppend{JSON: "x"},
+		"report without a key":       ReportPut{ReportDrill, "", 1, "{}"},
+		"report of no kind":          ReportPut{9, "k", 1, "{}"},
+		"report that is no JSON":     ReportPut{ReportDrill, "k", 1, "x"},
+		"done once without a key":    Once{Scope: "ann"},
+		"done once with no answer":   Once{Scope: "ann", Key: "k", Body: batch(record("u", 1, 1, 1))},
+		"a user made once by a key":  Once{Scope: "ann", Key: "k", Answer: "{}", Body: UserPut{Name: "u"}},
 		"prune of nothing":           Prune{},
 		"prune of too much":          Prune{Limit: maxPrune + 1},
 		"setting without a key":      SettingPut{},

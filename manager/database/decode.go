@@ -148,6 +148,10 @@ func (d *decoder) body(k kind) Body {
 		return Prune{SamplesBeforeMS: d.int(), EventsBeforeMS: d.int(), Limit: d.uint()}
 	case kindPool:
 		return PoolPut{Pool: d.raw()}
+	case kindReport:
+		return d.report()
+	case kindOnce:
+		return d.once()
 	}
 	if d.err == nil {
 		d.err = fmt.Errorf("%w %d: upgrade this node", ErrKind, k)

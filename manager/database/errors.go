@@ -65,6 +65,8 @@ var (
 	ErrStale = errors.New("command is too old: its result is no longer kept")
 	// ErrPoolSet: the database belongs to a pool already, and it is another one.
 	ErrPoolSet = errors.New("database belongs to another pool already")
+	// ErrKeyReused: the key of a Once was used for another request.
+	ErrKeyReused = errors.New("key was used for another request")
 )
 
 // Errors of Encode and Decode.

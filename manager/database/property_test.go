@@ -16,7 +16,15 @@ import (
 var genBody = rapid.Custom(func(t *rapid.T) Body {
 	unit := rapid.SampledFrom([]string{"a", "b", "c"})
 	small := rapid.Int64Range(0, 4)
-	switch rapid.IntRange(0, 20).Draw(t, "kind") {
+	switch rapid.IntRange(0, 22).Draw(t, "kind") {
+	case 21:
+		return ReportPut{ReportKind(1 + small.Draw(t, "report")%2), unit.Draw(t, "key"), small.Draw(t, "at"), "{}"}
+	case 22:
+		b := Once{"ann", unit.Draw(t, "key"), [32]byte{byte(small.Draw(t, "sum") / 3)}, small.Draw(t, "expires"), "", nil}
+		if small.Draw(t, "answered") > 1 {
+			b.Answer = "{}"
+		}
+		return b
 	case 0, 1:
 		return UnitAdd{unit.Draw(t, "unit"), [32]byte{byte(small.Draw(t, "secret"))}}
 	case 2:

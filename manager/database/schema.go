@@ -13,7 +13,7 @@ const applicationID = 0x52506d31
 // migrations bring a file from version n to n+1; version 0 is an empty file. A migration runs
 // on each node at its own time, outside the log: it must not change the content of a row that
 // counts for the digest. Append only.
-var migrations = []string{schema1, schema2}
+var migrations = []string{schema1, schema2, schema3}
 
 // schema1: tables end in _row where a view of the contract has the plain name. Names that
 // repeat (units, tags) are interned. secret_* hold what Query must not show.
@@ -93,8 +93,22 @@ CREATE VIEW alarm (unit, node, group_name, tag, source_ms, error) AS
 	SELECT unit, node, group_name, tag, source_ms, error FROM tag WHERE error IS NOT NULL;
 `
 
+// schema3: changes of Primary and drills by a key, so that one whose evidence grows can be put again;
+// the answers to requests that came with a key.
+const schema3 = `
+ALTER TABLE changeover_row ADD COLUMN key TEXT NOT NULL DEFAULT '';
+CREATE UNIQUE INDEX changeover_row_key ON changeover_row (key) WHERE key <> '';
+CREATE TABLE drill_row (id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, record TEXT NOT NULL, key TEXT NOT NULL UNIQUE);
+CREATE VIEW drill (id, at_ms, record) AS SELECT id, at_ms, record FROM drill_row;
+CREATE TABLE secret_answer (
+	scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint BLOB NOT NULL, expires_ms INTEGER NOT NULL, answer TEXT NOT NULL,
+	PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX secret_answer_expires ON secret_answer (expires_ms, scope, key);
+`
+
 // secretTables are the names that a Query must not contain: hashes, and the raw pages.
-var secretTables = []string{"secret_unit", "secret_user", "client_result", "sqlite_dbpage", "sqlite_dbdata", "sqlite_dbptr"}
+var secretTables = []string{"secret_unit", "secret_user", "secret_answer", "client_result", "sqlite_dbpage", "sqlite_dbdata", "sqlite_dbptr"}
 
 // execer is a connection or a transaction.
 type execer interface {

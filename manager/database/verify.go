@@ -100,11 +100,22 @@ func scanDigest(ctx context.Context, q querier) (t total, err error) {
 			err := r.Scan(append([]any{&proposed}, e.fields()...)...)
 			return rowEvent(b, proposed, &e), err
 		}},
-		{"SELECT id, at_ms, record FROM changeover_row", func(r *sql.Rows) (row, error) {
+		{"SELECT id, at_ms, key, record FROM changeover_row", func(r *sql.Rows) (row, error) {
 			var id, at int64
-			var record string
-			err := r.Scan(&id, &at, &record)
-			return rowChangeover(b, id, at, record), err
+			var key, record string
+			err := r.Scan(&id, &at, &key, &record)
+			return rowReport(b, ReportChangeover, id, at, key, record), err
+		}},
+		{"SELECT id, at_ms, key, record FROM drill_row", func(r *sql.Rows) (row, error) {
+			var id, at int64
+			var key, record string
+			err := r.Scan(&id, &at, &key, &record)
+			return rowReport(b, ReportDrill, id, at, key, record), err
+		}},
+		{keptQuery, func(r *sql.Rows) (row, error) {
+			var k Kept
+			err := k.scan(r.Scan)
+			return rowKept(b, &k), err
 		}},
 		{"SELECT id, name FROM client", func(r *sql.Rows) (row, error) {
 			var id int64
