@@ -52,6 +52,7 @@ func (p *Pool) Begin(ctx context.Context, data []byte, limit time.Duration) (wai
 		err := await(ctx, f)
 		switch {
 		case err == nil:
+			p.committed.Store(time.Now().UnixMilli())
 			if e, ok := f.Response().(error); ok && errors.Is(e, errClosing) {
 				return nil, fmt.Errorf("%w: %w", ErrAmbiguous, e)
 			}
@@ -70,6 +71,23 @@ func (p *Pool) Begin(ctx context.Context, data []byte, limit time.Duration) (wai
 // a node that refuses every write for good (hashicorp/raft issue 696). The heir is named in the
 // release of the votes, asks the Arbiter whether it was released too, and stands.
 func (p *Pool) HandOver(ctx context.Context, why string, steps func(string)) error {
+	return p.handOver(ctx, "hand_over", why, steps)
+}
+
+// HandOverFor is HandOver with the code of its cause, for the account of the change.
+func (p *Pool) HandOverFor(ctx context.Context, code, why string, steps func(string)) error {
+	p.mu.Lock()
+	if p.handing {
+		p.mu.Unlock()
+		return fmt.Errorf("hand over: %w", errNotPrimary)
+	}
+	p.handCode = code
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.handCode = ""
+		p.mu.Unlock()
+	}()
 	return p.handOver(ctx, "hand_over", why, steps)
 }
 

@@ -89,7 +89,8 @@ func (p *Pool) judge(q ask) verdict {
 		v.Why = fmt.Sprintf("%s, but the vote is promised for another %v", why, until.Sub(Now()).Round(time.Millisecond))
 		return v
 	}
-	v.Dead, v.Why = true, string(why)
+	saw := p.sighting(q.Leader, q.Term, why)
+	v.Dead, v.Why, v.Saw = true, string(why), &saw
 	return v
 }
 
@@ -101,7 +102,7 @@ func (p *Pool) onRelease(from MemberID, r release) {
 	// A release that a later heartbeat of the same leader has overtaken is history.
 	fresh := pr != nil && !r.at().before(pr.lead) && pr.laid.at().before(r.at())
 	if fresh {
-		pr.laid = r
+		pr.laid, pr.laidAt = r, Now()
 	}
 	p.mu.Unlock()
 	if fresh {
@@ -119,7 +120,7 @@ func (p *Pool) onFarewell(secret []byte) {
 		if pr.farewell != hash || pr.farewell == "" {
 			continue
 		}
-		pr.dead = pr.lead.term
+		pr.dead, pr.deadAt = pr.lead.term, Now()
 		p.promise.release(pr.id, wholeTerm(pr.lead.term))
 		p.peerGoneLocked(pr)
 		p.log.Warn("member's process is dead", "member", pr.id, "term", pr.lead.term)
@@ -222,14 +223,23 @@ func (p *Pool) stand(ctx context.Context, leader MemberID, term uint64, why susp
 	if p.raft.State() != raft.Follower {
 		return false
 	}
+	saw := []Sighting{p.sighting(leader, term, why)}
+	if v.Saw != nil {
+		saw = append(saw, *v.Saw)
+	}
+	p.keepSighting(saw[0])
 	p.mu.Lock()
 	p.cause = takeoverCause{
+		code: map[suspicion]string{suspectBye: CauseProcessDied, suspectRST: CauseProcessDied, suspectSil: CauseSilent}[why], saw: saw,
 		kind: "takeover", from: leader, why: fmt.Sprintf("%s, confirmed by %s", why.words(), p.name(p.thirdLocked(leader))),
 		began: detected.Add(-silence), detected: detected, term: term,
 		vacant: why == suspectBye || why == suspectOut,
 	}
 	if pr := p.peers[leader]; why == suspectOut && pr != nil {
 		p.cause.why, p.cause.began = "the Primary laid it down: "+pr.laid.Why, detected
+		if p.cause.code = pr.laid.Code; p.cause.code == "" {
+			p.cause.code = CauseReleased
+		}
 		if pr.laid.To == p.self && pr.laid.Kind != "" {
 			p.cause.kind, p.cause.why = pr.laid.Kind, pr.laid.Why
 		}
@@ -285,8 +295,10 @@ type takeoverCause struct {
 	kind     string
 	from     MemberID
 	why      string
-	term     uint64 // of the old Primary
-	vacant   bool   // it has let go of the VIP: its guard or it said so itself
+	code     string
+	saw      []Sighting // by this member and the third one
+	term     uint64     // of the old Primary
+	vacant   bool       // it has let go of the VIP: its guard or it said so itself
 	began    Instant
 	detected Instant
 }

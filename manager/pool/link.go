@@ -36,6 +36,11 @@ type peer struct {
 	lead     tenure         // of that heartbeat
 	dead     uint64         // term in which its death is proven by a farewell
 	laid     release        // what it laid down itself last
+	deadAt   Instant        // when that farewell came
+	laidAt   Instant        // when it said so
+	broke    string         // how its last connection ended
+	was      Status         // as the leader saw it last
+	drops    []Instant      // when it went away, of late
 	boot     string         // of its present process
 	home     string         // boot of the process that answers at the member's address; empty: none does
 	homeAt   Instant        // last answer of that process
@@ -51,6 +56,7 @@ type linkConn struct {
 	path  int
 	write sync.Mutex
 	sent  map[uint64]Instant // heartbeats without an answer; guarded by Pool.mu
+	how   string             // it ended; set before linkDown
 }
 
 func (c *linkConn) send(m linkMessage, within time.Duration) error {
@@ -85,6 +91,7 @@ func (p *Pool) keepLink(ctx context.Context, id MemberID, path int) {
 		p.linkUp(id, c)
 		err = p.runLink(ctx, id, c)
 		c.Close()
+		c.how = howBroken(err)
 		p.linkDown(id, c)
 		if ctx.Err() == nil {
 			p.log.Debug("link ended", "member", id, "path", path, "error", err)
@@ -150,7 +157,7 @@ func (p *Pool) linkDown(id MemberID, c *linkConn) {
 	}
 	delete(pr.in, c)
 	if pr.out[0] == nil && pr.out[1] == nil && len(pr.in) == 0 && pr.lost == 0 {
-		pr.lost = Now()
+		pr.lost, pr.broke = Now(), c.how
 	}
 	p.wake()
 }
@@ -276,6 +283,7 @@ func (p *Pool) serveLink(conn *transport.Conn) {
 		_ = c.SetReadDeadline(time.Now().Add(2 * limit))
 		var m linkMessage
 		if err := transport.ReadFrame(c, &m); err != nil {
+			c.how = howBroken(err)
 			return
 		}
 		var reply linkMessage

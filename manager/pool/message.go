@@ -58,6 +58,7 @@ type release struct {
 	To    MemberID `json:"to,omitempty"`
 	Kind  string   `json:"k,omitempty"` // hand_over or take_back when To was chosen by someone
 	Why   string   `json:"w,omitempty"`
+	Code  string   `json:"c,omitempty"` // of the cause
 }
 
 func (r release) at() tenure { return tenure{r.Term, r.Epoch} }
@@ -71,10 +72,11 @@ type ask struct {
 
 // verdict answers an ask. With Dead the sender's vote is free.
 type verdict struct {
-	Seq  uint64   `json:"n"`
-	Dead bool     `json:"d"`
-	Why  string   `json:"w"`
-	Last Position `json:"p"` // the end of the sender's log
+	Seq  uint64    `json:"n"`
+	Dead bool      `json:"d"`
+	Why  string    `json:"w"`
+	Last Position  `json:"p"`           // the end of the sender's log
+	Saw  *Sighting `json:"o,omitempty"` // with Dead: on what evidence
 }
 
 // report is what a member says of itself in every heartbeat.
@@ -111,6 +113,7 @@ type View struct {
 	Health     Health         `json:"health"`
 	Members    []MemberView   `json:"members"`
 	Reasons    []Reason       `json:"reasons,omitempty"` // why a failover would not succeed now
+	Notes      []Reason       `json:"notes,omitempty"`   // what hinders no failover, but is to be known
 	Changeover *Changeover    `json:"changeover,omitempty"`
 	Extra      map[string]any `json:"extra,omitempty"` // facts the composer wants on every page
 	Recovery   Recovery       `json:"recovery,omitzero"`
@@ -135,12 +138,14 @@ type Reason struct {
 type Changeover struct {
 	Kind        string    `json:"kind"` // takeover, hand_over, take_back, start
 	Cause       string    `json:"cause"`
+	Code        string    `json:"code"` // of the cause, one of the Cause constants
 	At          time.Time `json:"at"`
 	Term        uint64    `json:"term"`
 	From        string    `json:"from"` // member name
 	To          string    `json:"to"`
 	DetectedMS  float64   `json:"detected_ms"`
 	ElectedMS   float64   `json:"elected_ms"`
+	FencedMS    float64   `json:"fenced_ms"` // the new term has committed: no older one can
 	VIPMS       float64   `json:"vip_ms"`
 	FirstWrite  float64   `json:"first_write_ms"`
 	FirstUnit   float64   `json:"first_unit_ms"`
@@ -148,6 +153,10 @@ type Changeover struct {
 	Lost        int64     `json:"lost"`
 	StoredTwice int64     `json:"stored_twice"`
 	Audited     bool      `json:"audited"` // Lost and StoredTwice have been checked
+	// FromTerm is the term of the old Primary, Evidence what each member had seen of it; both are
+	// not spread with every heartbeat.
+	FromTerm uint64     `json:"-"`
+	Evidence []Sighting `json:"-"`
 
 	Began Instant `json:"-"`
 }

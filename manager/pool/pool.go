@@ -142,6 +142,14 @@ type Pool struct {
 	backOff     time.Duration
 	noteworthy  map[string]Instant
 	digest      digestCheck
+
+	committed    atomic.Int64 // Unix ms of this node's last committed write as leader
+	witness      witness
+	witnessing   bool // a goroutine writes it
+	witnessDirty bool
+	looked       string  // the last doubt that look has seen
+	handCode     string  // cause code of the hand over under way; empty: by its kind
+	backOffAt    Instant // when the wait before taking back grew last
 }
 
 // broadcast wakes everyone who waits; it holds no state, so waiters look for themselves.
@@ -259,6 +267,7 @@ func Open(cfg Config) (*Pool, error) {
 			Heard: p.whoIsHeard, Changed: p.wake,
 		})
 	}
+	p.recall()
 	if err := p.startRaft(); err != nil {
 		return fail(err)
 	}

@@ -176,6 +176,7 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	vacant := p.vacant == term
 	p.mu.Unlock()
 	p.kicks.wake() // the hash of the farewell goes out before the VIP is taken
+	p.beginsReign(term)
 	p.setStatus(Primary)
 	p.event(Event{Code: "became_primary", Severity: "info", Term: term, From: Online, To: Primary, Cause: c.Cause})
 
@@ -192,6 +193,7 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	<-guarded // or it would take the next reign's status away
 	p.setStatus(Online)
 	cause := context.Cause(rctx)
+	p.endsReign(term, cause)
 	p.mu.Lock()
 	if p.reign == r {
 		p.reign = nil
@@ -311,6 +313,7 @@ func (p *Pool) endReign(cause error, wait bool) bool {
 func (p *Pool) releaseAll(term uint64, to MemberID, kind, why string) {
 	r := release{Term: term, Epoch: p.lease.release(), To: to, Kind: kind, Why: why}
 	p.mu.Lock()
+	r.Code = causeOf(p.handCode, kind, why)
 	p.laid = &r
 	p.mu.Unlock()
 	for _, m := range p.Record().Members {
@@ -355,18 +358,25 @@ func (p *Pool) beginChangeover(term uint64, elected Instant) {
 		return
 	}
 	c := &Changeover{
-		Kind: "start", Cause: "elected", At: time.Now(), Term: term, To: p.name(p.self), Began: elected,
+		Kind: "start", Cause: "elected", Code: CauseStart, FencedMS: -1, At: time.Now(), Term: term, To: p.name(p.self), Began: elected,
 		VIPMS: -1, FirstWrite: -1, FirstUnit: -1, AllUnits: -1,
 	}
 	if k := p.cause; k.kind != "" && k.term < term && Since(k.detected) < 10*time.Second {
 		c.Kind, c.Cause, c.From, c.Began = k.kind, k.why, p.name(k.from), k.began
 		c.DetectedMS = ms(k.detected.Sub(k.began))
+		c.Code, c.Evidence, c.FromTerm = k.code, k.saw, k.term
 		if k.vacant {
 			p.vacant = term
 		}
 	} else if prev := p.view.Primary; prev != "" && prev != p.self {
-		c.Kind, c.Cause, c.From = "takeover", "elected by timeout", p.name(prev)
+		c.Kind, c.Cause, c.Code, c.From, c.FromTerm = "takeover", "elected by timeout", CauseElection, p.name(prev), p.view.Term
+		for _, s := range p.witness.Sightings { // what it has seen, if it has seen anything
+			if s.Term == c.FromTerm {
+				c.Evidence = append(c.Evidence, s)
+			}
+		}
 	}
+	c.FencedMS = ms(Since(c.Began))
 	c.ElectedMS = ms(elected.Sub(c.Began))
 	p.cause = takeoverCause{}
 	p.changeover = c

@@ -22,8 +22,9 @@ type store struct {
 
 	fault func(kind string) error // by tests; nil: none
 
-	mu   sync.Mutex
-	last Position // of the last entry stored, as Raft keeps it in memory
+	mu     sync.Mutex
+	last   Position  // of the last entry stored, as Raft keeps it in memory
+	lastAt time.Time // when that entry was written by its leader, as found at the opening
 }
 
 const storeFile = "raft.db"
@@ -63,7 +64,7 @@ func (s *store) readEnd() error {
 	if err := s.GetLog(i, &l); err != nil {
 		return err
 	}
-	s.last = Position{l.Term, l.Index}
+	s.last, s.lastAt = Position{l.Term, l.Index}, l.AppendedAt
 	return nil
 }
 

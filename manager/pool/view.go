@@ -114,6 +114,7 @@ func (p *Pool) refresh() {
 	p.checkDigest()
 	p.settle()
 	p.probeDisk()
+	p.look()
 	leads := p.raft.State() == raft.Leader
 	p.mu.Lock()
 	if p.sickness != "" && Since(p.sickAt) > max(2*time.Second, 2*p.timing.DiskTimeout) && p.watch.sick() == nil {
@@ -207,6 +208,9 @@ func (p *Pool) compute() View {
 		default:
 			pr := p.peers[m.ID]
 			row.Status = p.peerStatusLocked(pr)
+			if pr != nil {
+				pr.noteStatusLocked(row.Status)
+			}
 			if row.Status != Unreachable && row.Status != Unknown {
 				reachable++
 				if voters[m.ID] {
@@ -227,7 +231,7 @@ func (p *Pool) compute() View {
 		}
 		v.Members = append(v.Members, row)
 	}
-	v.Reasons = obstacles
+	v.Reasons, v.Notes = obstacles, p.notesLocked()
 	switch {
 	case len(p.record.Members) == 1 && p.record.Phase == PhaseForced && p.status == Primary:
 		v.Health = Degraded
@@ -348,15 +352,16 @@ func (p *Pool) takeBack(v View) {
 		if p.stable == 0 {
 			p.stable = Now()
 		}
-		due = Since(p.stable) > max(p.timing.StabilityDelay, p.backOff)
+		due = Since(p.stable) > p.takeBackWaitLocked()
 	} else {
+		if p.stable != 0 && p.status == Primary && v.Health != Protected {
+			p.backOffLocked()
+		}
 		p.stable = 0
 	}
 	if due {
 		p.stable = 0
-		// Each take back doubles the wait for the next one, up to an hour: a flapping Master
-		// must not interrupt the site again and again. A quiet hour resets it.
-		p.backOff = min(time.Hour, max(2*p.backOff, 2*p.timing.StabilityDelay))
+		p.backOffLocked()
 	}
 	p.mu.Unlock()
 	if due {
@@ -418,6 +423,7 @@ type State struct {
 	Primary  MemberID
 	Members  []MemberState
 	Reasons  []Reason
+	Notes    []Reason // hinder no failover
 	Change   *Changeover
 	Last     Position
 	Applied  uint64
@@ -489,6 +495,7 @@ func (p *Pool) State() State {
 	if fresh {
 		s.Reasons, s.Primary, s.Extra = p.view.Reasons, p.view.Primary, p.view.Extra
 		s.Leader = p.view.Leader
+		s.Notes = p.view.Notes
 	} else {
 		s.Health = Failure
 		s.Reasons = []Reason{{"no_primary", "this member hears no Primary"}}
