@@ -153,6 +153,7 @@ func (a *Arbiter) register() {
 	p.HandleCall(pool.MethodDismiss, a.fromManager, handle(a.dismiss))
 	p.HandleCall(pool.MethodReopen, a.fromManager, handle(a.reopen))
 	p.HandleCall(pool.MethodResign, a.fromManager, handle(a.dismiss))
+	p.HandleCall(pool.MethodSightings, a.fromManager, handle(a.sightings))
 }
 
 // handle decodes the body of a call.
@@ -428,6 +429,15 @@ func (a *Arbiter) reopen(_ context.Context, t pool.Attempt) (any, error) {
 	}
 	a.member = nil
 	return struct{}{}, a.openLocked(dir, rec)
+}
+
+// sightings tells what this Arbiter has seen of the Primary of a term.
+func (a *Arbiter) sightings(_ context.Context, q pool.SightingsRequest) (any, error) {
+	p := a.seen.Load()
+	if p == nil || p.Record().Pool != q.Pool {
+		return nil, transport.Refuse("unknown_pool", "this Arbiter does not belong to that pool")
+	}
+	return p.Sightings(q.Term), nil
 }
 
 // forgetLocked closes the member and removes every pool's folder.

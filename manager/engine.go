@@ -239,7 +239,7 @@ func (e *engine) handOverOnStop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	if err := e.pool.HandOver(ctx, "this Manager is being stopped", func(s string) { e.m.log.Info("hand over", "step", s) }); err != nil {
+	if err := e.pool.HandOverFor(ctx, pool.CauseStopped, "this Manager is being stopped", func(s string) { e.m.log.Info("hand over", "step", s) }); err != nil {
 		e.m.log.Warn("stopping without a hand over", "error", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"redundancypool/fieldunit/broker"
@@ -22,12 +21,14 @@ import (
 
 // duty is what this node holds while it is Primary.
 type duty struct {
-	term   uint64
-	began  pool.Instant
-	broker *broker.Broker
-	lease  *vip.Lease
-	seen   atomic.Int64 // units that have connected in this term
-	first  sync.Once    // first write
+	term    uint64
+	began   pool.Instant
+	broker  *broker.Broker
+	lease   *vip.Lease
+	back    back // units that have connected in this term
+	expect  int64
+	boundMS float64   // when the virtual IP was bound, before it was announced
+	first   sync.Once // first write
 }
 
 // serve is being Primary, from the top down: the writer, the broker, the virtual IP last; and
@@ -42,8 +43,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	// its own.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	d := &duty{term: r.Term, began: r.Changeover.Began}
-	expect := e.expected()
+	d := &duty{term: r.Term, began: r.Changeover.Began, expect: e.expected(), boundMS: -1}
 	rec := newRecorder(e.proposer.begin, func(int) {
 		d.first.Do(func() { e.note(d, func(c *pool.Changeover) { c.FirstWrite = since(c.Began) }) })
 	})
@@ -51,10 +51,10 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { rec.run(work) })
-	base := make(chan []database.End, 1) // read before the first unit is back
-	wg.Go(func() { base <- e.ends(work) })
+	base := make(chan []database.Mark, 1) // read before the first unit is back
+	wg.Go(func() { base <- e.marks(work) })
 
-	b, err := e.openBroker(work, d, rec, expect)
+	b, err := e.openBroker(work, d, rec)
 	if err != nil {
 		e.m.event(journal.Error, "unit", "broker_failed", "field units cannot connect: "+err.Error(), nil)
 		e.pool.Yield(fmt.Errorf("open the field units' ports: %w", err))
@@ -74,7 +74,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	}
 	e.duty.Store(d)
 	defer e.duty.Store(nil)
-	wg.Go(func() { e.account(work, d, r, <-base) })
+	wg.Go(func() { e.account(work, d, r, base) })
 	wg.Go(func() {
 		prune(work, e.proposer.propose, time.Now, func(err error) { e.m.log.Warn("old history is not removed", "error", err) })
 	})
@@ -139,6 +139,9 @@ func (e *engine) acquire(ctx context.Context, d *duty, r pool.Reign) (<-chan str
 		return nil, err
 	}
 	d.lease = l
+	if at := e.keeper.State().Since; !at.IsZero() && d.began != 0 {
+		d.boundMS = since(d.began) - float64(time.Since(at).Microseconds())/1000
+	}
 	e.note(d, func(c *pool.Changeover) { c.VIPMS = since(c.Began) })
 	return l.Done(), nil
 }
@@ -154,7 +157,7 @@ func since(i pool.Instant) float64 {
 }
 
 // openBroker opens the field units' ports.
-func (e *engine) openBroker(ctx context.Context, d *duty, rec *recorder, expect int64) (*broker.Broker, error) {
+func (e *engine) openBroker(ctx context.Context, d *duty, rec *recorder) (*broker.Broker, error) {
 	var ends []broker.Endpoint
 	if a := e.settings.Listen.MQTT; a != "" {
 		ends = append(ends, broker.Endpoint{Address: a})
@@ -170,11 +173,11 @@ func (e *engine) openBroker(ctx context.Context, d *duty, rec *recorder, expect 
 			e.m.event(journal.Warning, "unit", "refused", fmt.Sprintf("field unit %q: %s", unit, reason), map[string]any{"unit": unit, "topic": topic})
 		},
 		Connected: func(s broker.Session) {
-			n := d.seen.Add(1)
+			n := d.back.came(s.Unit)
 			if n == 1 {
 				e.note(d, func(c *pool.Changeover) { c.FirstUnit = since(c.Began) })
 			}
-			if expect > 0 && n == expect {
+			if d.expect > 0 && n == d.expect {
 				e.note(d, func(c *pool.Changeover) { c.AllUnits = since(c.Began) })
 			}
 		},
@@ -236,63 +239,4 @@ func (k doorkeeper) Admit(ctx context.Context, unit, secret string) error {
 		return fmt.Errorf("%w: wrong secret", broker.ErrDenied)
 	}
 	return nil
-}
-
-// account spreads the number of units, and closes the account of the changeover once the units
-// are back or have had their time: what the units numbered is compared with what is stored.
-func (e *engine) account(ctx context.Context, d *duty, r pool.Reign, base []database.End) {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	open := r.Changeover.Kind != "start" && r.Changeover.Kind != ""
-	began := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if open && (time.Since(began) > 5*time.Second) {
-			open = false
-			lost, twice := e.audit(ctx, base)
-			e.note(d, func(c *pool.Changeover) { c.Lost, c.StoredTwice, c.Audited = lost, twice, true })
-			e.keepChangeover(ctx)
-		}
-		e.pool.SetExtra(map[string]any{"field_units": len(d.broker.Sessions())})
-	}
-}
-
-// ends is how far each unit had come when this node became Primary.
-func (e *engine) ends(ctx context.Context) []database.End {
-	all, err := e.db.Ends(ctx)
-	if err != nil {
-		e.m.log.Warn("the changeover cannot be audited", "error", err)
-	}
-	return all
-}
-
-// audit looks at what each unit numbered since: a number that is missing is a record lost, one
-// with two contents is a record stored twice.
-func (e *engine) audit(ctx context.Context, from []database.End) (lost, twice int64) {
-	for _, f := range from {
-		b, err := e.db.Beyond(ctx, f)
-		if err != nil || b.LastSeq == 0 {
-			continue
-		}
-		lost += max(0, int64(b.LastSeq-f.LastSeq)-b.Numbers)
-		twice += b.Messages - b.Numbers
-	}
-	return lost, twice
-}
-
-// keepChangeover stores the account in the history of both Managers.
-func (e *engine) keepChangeover(ctx context.Context) {
-	c := e.pool.State().Change
-	if c == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if _, err := e.proposer.propose(ctx, database.ChangeoverAppend{AtMS: c.At.UnixMilli(), JSON: asJSON(c)}); err != nil {
-		e.m.log.Warn("the account of the changeover is not stored", "error", err)
-	}
 }

@@ -138,6 +138,9 @@ func (e *engine) describePool(r *web.Redundancy, prog settings.Progress) {
 		}
 		r.Reasons = append(r.Reasons, web.Reason(why))
 	}
+	for _, n := range st.Notes {
+		r.Reasons = append(r.Reasons, web.Reason(n))
+	}
 	if st.Sick != "" {
 		r.Reasons = append(r.Reasons, web.Reason{Code: "not_fit", Text: st.Sick})
 	}

@@ -19,6 +19,7 @@ type Operations interface {
 	Data
 	Journals
 	Auditor
+	History
 	// Units lists the field units.
 	Units(ctx context.Context) ([]Unit, error)
 	// AddUnit returns the unit's destination profile, with its secret, to be shown this once.

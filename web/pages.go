@@ -42,7 +42,7 @@ func newPages(version string) *pages {
 		"ahead":      ahead,
 		"rate":       func(perSecond float64) string { return size(int64(perSecond)) + " a second" },
 	}
-	return &pages{set: template.Must(template.New("").Funcs(funcs).Funcs(logWords).ParseFS(pageFiles, "page/*.html"))}
+	return &pages{set: template.Must(template.New("").Funcs(funcs).Funcs(logWords).Funcs(historyWords).ParseFS(pageFiles, "page/*.html"))}
 }
 
 // Render implements echo.Renderer.

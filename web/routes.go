@@ -90,6 +90,7 @@ func (s *Server) routes() *echo.Echo {
 		e.POST("/api/v1/redundancy/"+name, s.command(do))
 	}
 	s.logRoutes(e)
+	s.historyRoutes(e)
 	e.POST("/login", s.login, s.limit(0.5, 5))
 	e.POST("/logout", s.logout)
 	e.GET("/api/v1/redundancy", s.redundancy)

@@ -74,6 +74,10 @@ func (f *fakeManager) HandOver(_ context.Context, to string, step func(Step) err
 	}
 	return HandOverResult{To: to, GapMS: 12.5}, f.err
 }
+func (f *fakeManager) History(_ context.Context, limit int) (any, error) {
+	f.tell("history %d", limit)
+	return map[string]int{"n": limit}, f.err
+}
 func (f *fakeManager) Recover(_ context.Context, yes bool) (Done, error) {
 	return f.tell("recover %t", yes)
 }
@@ -163,6 +167,11 @@ func TestEveryOperationArrives(t *testing.T) {
 	must(err)
 	h, err := r.HandOver(ctx, "backup", func(s Step) error { steps = append(steps, s.Code); return nil })
 	must(err)
+	past, err := r.History(ctx, 7)
+	must(err)
+	if fmt.Sprintf("%s", past) != `{"n":7}` {
+		t.Errorf("history %s", past)
+	}
 	done(r.Recover(ctx, true))
 	profile, err := r.AddUnit(ctx, "u1")
 	must(err)
@@ -197,6 +206,7 @@ activate
 deactivate false
 token
 handover backup
+history 7
 recover true
 unit add u1
 unit list

@@ -16,6 +16,7 @@ type Manager interface {
 	Trust
 	Certificates
 	Members
+	History
 	Units
 	Users
 	Tokens
@@ -182,6 +183,7 @@ func ManagerOps(m Manager) map[string]Handler {
 	maps.Copy(ops, trustOps(m))
 	maps.Copy(ops, certificateOps(m))
 	maps.Copy(ops, memberOps(m))
+	maps.Copy(ops, historyOps(m))
 	return ops
 }
 

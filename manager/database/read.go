@@ -112,49 +112,6 @@ func (s *Store) Units(ctx context.Context) (all []Unit, err error) {
 	return all, err
 }
 
-// End is how far the newest boot of a unit that numbers its telemetry has come.
-type End struct {
-	Unit, Boot string
-	LastSeq    uint64
-}
-
-// Ends returns the End of every unit that has one. It costs one seek per unit, however much is
-// stored.
-func (s *Store) Ends(ctx context.Context) (all []End, err error) {
-	err = s.read(ctx, "ends of the streams", func(db *sql.DB) error {
-		all, err = list(ctx, db, func(r *sql.Rows, e *End) error {
-			var last int64
-			err := r.Scan(&e.Unit, &e.Boot, &last)
-			e.LastSeq = uint64(last)
-			return err
-		}, `SELECT u.name, t.boot, (SELECT coalesce(max(seq), 0) FROM message m WHERE m.stream = t.id)
-			FROM unit_row u JOIN stream t ON t.id = (SELECT max(id) FROM stream x WHERE x.unit = u.id)
-			WHERE u.removed_ms = 0`)
-		return err
-	})
-	return all, err
-}
-
-// Beyond is what is stored of one boot of a unit above a number.
-type Beyond struct {
-	LastSeq  uint64 // the highest number; 0: there is none
-	Numbers  int64  // how many different numbers
-	Messages int64  // how many messages: more than Numbers when one number came with two contents
-}
-
-// Beyond counts what is stored above seq. It reads that part only.
-func (s *Store) Beyond(ctx context.Context, e End) (b Beyond, err error) {
-	err = s.read(ctx, "records beyond a number", func(db *sql.DB) error {
-		var last int64
-		err := db.QueryRowContext(ctx, `SELECT coalesce(max(m.seq), 0), count(DISTINCT m.seq), count(*)
-			FROM unit_row u JOIN stream t ON t.unit = u.id AND t.boot = ?2 JOIN message m ON m.stream = t.id AND m.seq > ?3
-			WHERE u.name = ?1`, e.Unit, e.Boot, int64(e.LastSeq)).Scan(&last, &b.Numbers, &b.Messages)
-		b.LastSeq = uint64(last)
-		return err
-	})
-	return b, err
-}
-
 // Setting returns a replicated setting. ErrNotFound.
 func (s *Store) Setting(ctx context.Context, key string) (value string, err error) {
 	err = s.read(ctx, "setting "+key, func(db *sql.DB) error {

@@ -135,22 +135,3 @@ func TestViewsOfTheContract(t *testing.T) {
 		}
 	}
 }
-
-func TestARecordThatIsMissingAndOneThatCameTwiceAreCounted(t *testing.T) {
-	s := openStore(t, "")
-	must(t, s, cmd(1, UnitAdd{Name: "u"}), cmd(2, UnitAdd{Name: "silent"}))
-	must(t, s, cmd(3, batch(record("u", 1, 1000, 1), record("u", 2, 2000, 2))))
-	ends, err := s.Ends(t.Context())
-	if err != nil || !slices.Equal(ends, []End{{Unit: "u", Boot: "b1", LastSeq: 2}}) {
-		t.Fatalf("ends %+v, %v", ends, err)
-	}
-	if b, err := s.Beyond(t.Context(), ends[0]); err != nil || b != (Beyond{}) {
-		t.Errorf("nothing came yet: %+v, %v", b, err)
-	}
-	// 3 is lost, 4 comes twice as it was, 5 comes with two contents.
-	must(t, s, cmd(4, batch(record("u", 4, 4000, 4), record("u", 4, 4000, 4), record("u", 5, 5000, 5), record("u", 5, 5000, 55))))
-	b, err := s.Beyond(t.Context(), ends[0])
-	if err != nil || b != (Beyond{LastSeq: 5, Numbers: 2, Messages: 3}) {
-		t.Errorf("beyond 2: %+v, %v", b, err)
-	}
-}
