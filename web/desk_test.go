@@ -20,6 +20,7 @@ type fakeDesk struct {
 	trust    Connections
 	cert     CertificateReport
 	acts     []Act
+	seats    []Seat
 }
 
 func (d *fakeDesk) tell(what string) (string, error) {

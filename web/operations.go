@@ -14,6 +14,7 @@ type Operations interface {
 	Administration
 	Tokens
 	Forming
+	Membership
 	Trust
 	Certificates
 	Data

@@ -38,6 +38,7 @@ func newPages(version string) *pages {
 		"sentence":   sentence,
 		"toKnow":     toKnow,
 		"size":       size,
+		"seatField":  seatField,
 		"round":      func(d time.Duration) time.Duration { return d.Round(time.Millisecond) },
 		"ahead":      ahead,
 		"rate":       func(perSecond float64) string { return size(int64(perSecond)) + " a second" },

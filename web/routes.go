@@ -80,6 +80,7 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/database/save", s.saveDatabase)
 	e.POST("/database/restore", s.restoreDatabase)
 	e.GET("/database/file/:name", s.download)
+	s.memberRoutes(e)
 	e.GET("/units", s.unitsPage)
 	e.POST("/units/add", s.addUnit)
 	e.POST("/units/remove", s.removeUnit)

@@ -50,7 +50,7 @@ func (s *Server) shell(c echo.Context, title, here string) shell {
 
 // Links lists the menu of a page.
 func (s shell) Links() []link {
-	all := []link{{"/", "Status"}, {"/changeovers", "Changeovers"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/about", "About"}}
+	all := []link{{"/", "Status"}, {"/changeovers", "Changeovers"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/members", "Members"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/about", "About"}}
 	out := all[:0]
 	for _, l := range all {
 		if s.Mode == modeFull || s.Mode == modeLight && open[l.Path]&inLight != 0 {
@@ -84,6 +84,7 @@ const (
 
 // open says when a page or call answers besides on a Manager that has all pages. Unlisted: only there.
 var open = map[string]int{
+	"/members": inLight, "/api/v1/redundancy/change": inLight,
 	"/": inLight, "/settings": inLight, "/database": inLight, "/database/save": inLight, "/database/file/:name": inLight,
 	"/about": inLight, "/account": inLight, "/account/password": inLight, "/actions/:what": inLight, "/fallback": inLight,
 	"/waiting": inWaiting | inLight, "/waiting/token": inWaiting, "/waiting/cancel": inWaiting,
