@@ -47,6 +47,8 @@ const (
 	// one page; what is older is left to the next page.
 	historyStep, historySteps = 2000, 10
 	subscribed                = 512 // events that a slow follower may fall behind
+	// stillNews is how old an event of a member may be that has just been reached.
+	stillNews = time.Minute
 )
 
 func newLogbook(m *Manager) *logbook {
@@ -215,7 +217,7 @@ func (b *logbook) collect(ctx context.Context, p *pool.Pool) {
 			stop()
 		}
 	}()
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		rec := p.Record()
@@ -295,7 +297,10 @@ func (b *logbook) heard(w *witness, events []journal.Event, err error) {
 		b.mu.Unlock()
 		return
 	}
-	first := w.answered.IsZero() // history, not news
+	news := int64(0)
+	if w.answered.IsZero() { // the first answer has its history too
+		news = time.Now().Add(-stillNews).UnixMilli()
+	}
 	w.failure, w.answered = "", time.Now()
 	if len(events) > 0 {
 		w.after = events[len(events)-1].Seq
@@ -303,8 +308,8 @@ func (b *logbook) heard(w *witness, events []journal.Event, err error) {
 		w.kept = slices.Clone(w.kept[max(0, len(w.kept)-keptEvents):])
 	}
 	b.mu.Unlock()
-	if !first {
-		for _, e := range events {
+	for _, e := range events {
+		if e.TimeMS >= news {
 			b.publish(e)
 		}
 	}
