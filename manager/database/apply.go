@@ -272,6 +272,10 @@ func (a *applier) command(ctx context.Context, index uint64, c *Command) (Result
 		return a.report(ctx, b)
 	case Once:
 		return a.onceByKey(ctx, index, c.ProposedMS, b)
+	case NoticePut:
+		return a.noticePut(ctx, b)
+	case SecretPut:
+		return a.secretPut(ctx, b)
 	}
 	return Result{}, &EntryError{index, fmt.Errorf("%w: %T", ErrKind, c.Body)}
 }

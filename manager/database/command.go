@@ -37,7 +37,8 @@ type Command struct {
 }
 
 // Body is one of TelemetryBatch, UnitAdd, UnitSecret, UnitRemove, UserPut, UserRemove,
-// SettingPut, SettingRemove, EventAppend, ChangeoverAppend, Canary, Prune, PoolPut, ReportPut, Once.
+// SettingPut, SettingRemove, EventAppend, ChangeoverAppend, Canary, Prune, PoolPut, ReportPut, Once,
+// NoticePut, SecretPut.
 type Body interface {
 	kind() kind
 	validate() error
@@ -63,6 +64,8 @@ const (
 	kindPool
 	kindReport
 	kindOnce
+	kindNotice
+	kindSecret
 )
 
 // TelemetryBatch stores records of any number of units. Result.Records has one Outcome each.

@@ -27,6 +27,7 @@ func everyCommand() []Command {
 		EventAppend{Event{TimeMS: 5, Node: "n", Severity: "warning", Category: "pool", Code: "c", Message: "m", Cause: "why", Details: `{"a":1}`}},
 		ChangeoverAppend{6, `{"kind":"takeover"}`}, Canary{}, Prune{1, 2, 3}, PoolPut{"p"},
 		ReportPut{ReportDrill, "7", 6, `{"passed":true}`}, Once{"ann", "k", [32]byte{3}, 9, "", nil}, Once{"ann", "k", [32]byte{3}, 9, "{}", batch(r)},
+		NoticePut{[]Notice{{"n1", 5, NoticeOpen, `{"a":1}`}, {"n2", 6, "done", "{}"}}}, SecretPut{"k", "s3cret"},
 	}
 	var all []Command
 	for i, b := range bodies {

@@ -152,6 +152,10 @@ func (d *decoder) body(k kind) Body {
 		return d.report()
 	case kindOnce:
 		return d.once()
+	case kindNotice:
+		return d.notices()
+	case kindSecret:
+		return SecretPut{Key: d.raw(), Value: d.raw()}
 	}
 	if d.err == nil {
 		d.err = fmt.Errorf("%w %d: upgrade this node", ErrKind, k)

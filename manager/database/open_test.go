@@ -56,7 +56,7 @@ func TestADatabaseOfVersion1IsBroughtUpToDate(t *testing.T) {
 	if got := query(t, s, "SELECT unit, tag, source_ms, value, error FROM tag"); !slices.Equal(got, []string{"u|t|2000||2014"}) {
 		t.Errorf("view of version 2: %v", got)
 	}
-	if got := query(t, s, "SELECT version FROM migration"); !slices.Equal(got, []string{"1", "2", "3"}) {
+	if got := query(t, s, "SELECT count(*), max(version) FROM migration"); !slices.Equal(got, []string{fmt.Sprintf("%d|%d", len(migrations), len(migrations))}) {
 		t.Errorf("versions %v", got)
 	}
 	must(t, s, cmd(1, ChangeoverAppend{JSON: "{}"}))

@@ -106,7 +106,9 @@ func (s *Store) restore(ctx context.Context, file string, keepOld bool) (err err
 			return rowClientResult(nil, c[0].(int64), c[1].(int64), c[2].(int64), c[3].(int64), c[4].([]byte))
 		}},
 		{"SELECT * FROM secret_user", "secret_user", logins[0].row},
-		{"SELECT * FROM setting_row WHERE " + isToken, "setting_row", logins[2].row},
+		{"SELECT * FROM secret_setting", "secret_setting", logins[2].row},
+		{"SELECT * FROM notice_row", "notice_row", logins[3].row},
+		{"SELECT * FROM setting_row WHERE " + isToken, "setting_row", logins[4].row},
 	} {
 		if err := copyRows(ctx, living, conn, t.query, t.table, &sum, t.row); err != nil {
 			return fmt.Errorf("take over %s: %w", t.table, err)

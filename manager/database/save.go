@@ -103,6 +103,8 @@ type login struct {
 var logins = []login{
 	{"secret_user", "true", func(c []any) row { return rowUserSecret(nil, text(c[0]), text(c[1])) }},
 	{"secret_unit", "true", func(c []any) row { return rowUnitSecret(nil, c[0].(int64), c[1].([]byte)) }},
+	{"secret_setting", "true", func(c []any) row { return rowSecretSetting(nil, text(c[0]), text(c[1])) }},
+	{"notice_row", "true", func(c []any) row { return rowNotice(nil, &Notice{text(c[0]), c[1].(int64), text(c[2]), text(c[3])}) }},
 	{"setting_row", isToken, func(c []any) row { return rowSetting(nil, text(c[0]), text(c[1])) }},
 }
 

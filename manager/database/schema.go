@@ -13,7 +13,7 @@ const applicationID = 0x52506d31
 // migrations bring a file from version n to n+1; version 0 is an empty file. A migration runs
 // on each node at its own time, outside the log: it must not change the content of a row that
 // counts for the digest. Append only.
-var migrations = []string{schema1, schema2, schema3}
+var migrations = []string{schema1, schema2, schema3, schema4}
 
 // schema1: tables end in _row where a view of the contract has the plain name. Names that
 // repeat (units, tags) are interned. secret_* hold what Query must not show.
@@ -107,8 +107,16 @@ CREATE TABLE secret_answer (
 CREATE INDEX secret_answer_expires ON secret_answer (expires_ms, scope, key);
 `
 
+// schema4: notifications that are to be sent or were, and secrets that settings need.
+const schema4 = `
+CREATE TABLE notice_row (id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, state TEXT NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX notice_row_time ON notice_row (at_ms);
+CREATE VIEW notice (id, at_ms, state, record) AS SELECT id, at_ms, state, record FROM notice_row;
+CREATE TABLE secret_setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+`
+
 // secretTables are the names that a Query must not contain: hashes, and the raw pages.
-var secretTables = []string{"secret_unit", "secret_user", "secret_answer", "client_result", "sqlite_dbpage", "sqlite_dbdata", "sqlite_dbptr"}
+var secretTables = []string{"secret_unit", "secret_user", "secret_setting", "secret_answer", "client_result", "sqlite_dbpage", "sqlite_dbdata", "sqlite_dbptr"}
 
 // execer is a connection or a transaction.
 type execer interface {

@@ -117,6 +117,16 @@ func scanDigest(ctx context.Context, q querier) (t total, err error) {
 			err := k.scan(r.Scan)
 			return rowKept(b, &k), err
 		}},
+		{"SELECT " + noticeColumns + " FROM notice_row", func(r *sql.Rows) (row, error) {
+			var n Notice
+			err := n.scan(r.Scan)
+			return rowNotice(b, &n), err
+		}},
+		{"SELECT key, value FROM secret_setting", func(r *sql.Rows) (row, error) {
+			var key, value string
+			err := r.Scan(&key, &value)
+			return rowSecretSetting(b, key, value), err
+		}},
 		{"SELECT id, name FROM client", func(r *sql.Rows) (row, error) {
 			var id int64
 			var name string
