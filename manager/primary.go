@@ -21,14 +21,15 @@ import (
 
 // duty is what this node holds while it is Primary.
 type duty struct {
-	term    uint64
-	began   pool.Instant
-	broker  *broker.Broker
-	lease   *vip.Lease
-	back    back // units that have connected in this term
-	expect  int64
-	boundMS float64   // when the virtual IP was bound, before it was announced
-	first   sync.Once // first write
+	term     uint64
+	began    pool.Instant
+	broker   *broker.Broker
+	recorder *recorder
+	lease    *vip.Lease
+	back     back // units that have connected in this term
+	expect   int64
+	boundMS  float64   // when the virtual IP was bound, before it was announced
+	first    sync.Once // first write
 }
 
 // serve is being Primary, from the top down: the writer, the broker, the virtual IP last; and
@@ -61,7 +62,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 		<-ctx.Done()
 		return
 	}
-	d.broker = b
+	d.broker, d.recorder = b, rec
 	defer b.Close()
 	lost, err := e.acquire(ctx, d, r)
 	if err != nil {
@@ -74,6 +75,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	}
 	e.duty.Store(d)
 	defer e.duty.Store(nil)
+	e.m.pages.Resume()
 	wg.Go(func() { e.account(work, d, r, base) })
 	wg.Go(func() {
 		prune(work, e.proposer.propose, time.Now, func(err error) { e.m.log.Warn("old history is not removed", "error", err) })
@@ -95,9 +97,23 @@ func (e *engine) layDown(cause error, d *duty) {
 	if errors.Is(cause, pool.ErrHandOver) || errors.Is(cause, pool.ErrClosed) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
+		defer func() {
+			if e.ctx.Err() == nil {
+				e.wg.Go(e.resumeWrites)
+			} else {
+				e.m.pages.Resume()
+			}
+		}()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if left := e.m.pages.Drain(ctx, e.settings.VIP.Addr()); left > 0 {
+				e.m.log.Warn("requests were not answered before Primary left", "count", left)
+			}
+		})
 		if err := d.broker.Drain(ctx); err != nil {
 			e.m.log.Warn("draining field units", "error", err)
 		}
+		wg.Wait()
 		e.m.pages.CloseConnections(e.settings.VIP.Addr())
 		e.release(d)
 		return
@@ -107,6 +123,23 @@ func (e *engine) layDown(cause error, d *duty) {
 	wg.Go(func() { e.m.pages.CloseConnections(e.settings.VIP.Addr()) })
 	e.release(d)
 	wg.Wait()
+}
+
+// resumeWrites lets requests go on that waited for a hand over, once it is known who is Primary.
+func (e *engine) resumeWrites() {
+	defer e.m.pages.Resume()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		changed := e.pool.Changed()
+		if !e.pool.State().Handing {
+			return
+		}
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-changed:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func (e *engine) release(d *duty) {

@@ -16,6 +16,7 @@ type fakeDesk struct {
 	asked    []Consequence // wanted before Set and before what has yes
 	unborn   bool          // nobody can log in yet
 	waiting  Waiting
+	both     *fakeKeys
 	logs     fakeLogs
 	trust    Connections
 	cert     CertificateReport

@@ -21,6 +21,8 @@ type Operations interface {
 	Journals
 	Auditor
 	History
+	Keys
+	Telemetry
 	// Units lists the field units.
 	Units(ctx context.Context) ([]Unit, error)
 	// AddUnit returns the unit's destination profile, with its secret, to be shown this once.

@@ -50,9 +50,11 @@ func (s *Server) routes() *echo.Echo {
 		echo.WrapMiddleware(http.NewCrossOriginProtection().Handler),
 		middleware.BodyLimit(maxBody),
 		s.limit(50, 100),
+		s.held,
 		s.audit,
 		s.guard,
 		s.closed,
+		s.keyed,
 	)
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", s.ready)
@@ -92,6 +94,7 @@ func (s *Server) routes() *echo.Echo {
 	}
 	s.logRoutes(e)
 	s.historyRoutes(e)
+	s.telemetryRoutes(e)
 	e.POST("/login", s.login, s.limit(0.5, 5))
 	e.POST("/logout", s.logout)
 	e.GET("/api/v1/redundancy", s.redundancy)

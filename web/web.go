@@ -94,6 +94,8 @@ type Server struct {
 	streams chan struct{}
 	clock   func() time.Time
 	basic   tries
+	hold    hold
+	pending running
 
 	mu    sync.Mutex
 	conns map[net.Conn]netip.Addr // by local address
