@@ -336,6 +336,11 @@ func (a *Arbiter) openLocked(dir string, rec pool.Record) error {
 	p, err := pool.Open(pool.Config{
 		Dir: dir, Record: rec, Port: a.port, Dialer: a.dialer, Version: a.cfg.Version, Log: a.cfg.Log,
 		Event: a.poolEvent,
+		Expelled: func(why transport.Refusal) {
+			if why.Code == pool.GoneLeft {
+				a.left(rec.Pool, why.Text)
+			}
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("start in pool %s: %w", short(rec.Pool), err)
@@ -405,6 +410,18 @@ func (a *Arbiter) abandon(_ context.Context, t pool.Attempt) (any, error) {
 	return struct{}{}, a.forgetLocked("abandoned: " + t.Why)
 }
 
+// left forgets a pool that was left while this Arbiter was away, as a former member says.
+func (a *Arbiter) left(id, why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.member == nil || a.member.Record().Pool != id {
+		return
+	}
+	if err := a.forgetLocked(why); err != nil {
+		a.cfg.Log.Error("cannot forget a pool that was left", "error", err)
+	}
+}
+
 // dismiss forgets a pool that its Master has taken this Arbiter out of.
 func (a *Arbiter) dismiss(_ context.Context, t pool.Attempt) (any, error) {
 	a.mu.Lock()
@@ -423,6 +440,7 @@ func (a *Arbiter) reopen(_ context.Context, t pool.Attempt) (any, error) {
 		return nil, transport.Refuse("unknown_pool", "this Arbiter does not belong to that pool")
 	}
 	rec, dir := a.member.Record(), a.dir
+	a.unwatchLocked()
 	a.seen.Store(nil)
 	if err := a.member.Close(); err != nil {
 		a.cfg.Log.Warn("closing the member", "error", err)

@@ -174,7 +174,8 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 	}
 	e.pool, err = pool.Open(pool.Config{
 		Dir: m.poolDir(), Record: rec, Port: m.port, Dialer: m.dialer, Machine: machine{e.db, e.transfer},
-		Serve: e.serve, Canary: e.canary, Event: e.poolEvent, Fit: e.fit, Version: m.cfg.Version, Log: m.log,
+		Expelled: e.expelled,
+		Serve:    e.serve, Canary: e.canary, Event: e.poolEvent, Fit: e.fit, Version: m.cfg.Version, Log: m.log,
 		Maintenance: e.settings.Deactivated || deactivated(rec),
 	})
 	if err != nil {

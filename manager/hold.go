@@ -39,6 +39,7 @@ func (m *Manager) registerCalls() {
 	m.port.HandleCall(pool.MethodPlan, master, decoded(m.onPlan))
 	m.port.HandleCall(pool.MethodAbandon, master, decoded(m.onAbandon))
 	m.port.HandleCall(pool.MethodDismiss, m.fromPool, decoded(m.onDismiss))
+	m.port.HandleCall(methodLeave, m.fromPool, decoded(m.onLeave))
 	m.port.HandleCall(methodChange, m.fromPool, decoded(m.onChange))
 	m.port.HandleCall(methodPrepare, m.fromPool, decoded(m.onPrepare))
 	m.port.HandleCall(methodHold, m.fromPool, decoded(m.onHold))

@@ -1,6 +1,9 @@
 package manager_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -97,16 +100,13 @@ func leaveWithout(t *testing.T, dead string) {
 	if got := s.units(masterHost); got != "of-master" {
 		t.Errorf("the Master has units %q after leaving", got)
 	}
+	// Whoever was away learns it when it returns, from either of the others.
 	s.start(dead)
 	if dead == arbiterHost {
 		s.awaitStatus(backupHost, "standalone")
+		s.await(20*time.Second, "the Arbiter has forgotten the pool", func() (bool, string) { return s.arbiterStatus().Pool == nil, "it is in a pool" })
 		return
 	}
-	// The returned Backup finds nobody; leaving there, too, keeps its copy.
-	s.await(10*time.Second, "the Backup leaves", func() (bool, string) {
-		_, err := s.remote(backupHost).Leave(t.Context(), true)
-		return err == nil, ""
-	})
 	s.awaitStatus(backupHost, "standalone")
 	if got := s.units(backupHost); got != "of-master" {
 		t.Errorf("the Backup has units %q after leaving", got)
@@ -123,9 +123,12 @@ func TestLoneSurvivorGoesOn(t *testing.T) {
 	s.form()
 	_, err := s.remote(backupHost).Recover(t.Context(), true)
 	s.refused(err, "not a lone survivor")
-	s.kill(arbiterHost)
+	s.kill(backupHost)
 	s.awaitHealth(masterHost, "degraded")
+	s.addUnit(masterHost, "beyond") // the survivor will not have it
+	s.kill(arbiterHost)
 	s.kill(masterHost)
+	s.start(backupHost)
 	s.awaitHealth(backupHost, "failure")
 	s.awaitOwner("")
 	_, err = s.remote(backupHost).Recover(t.Context(), false)
@@ -144,7 +147,15 @@ func TestLoneSurvivorGoesOn(t *testing.T) {
 	s.start(masterHost)
 	s.await(10*time.Second, "the old Master is refused", func() (bool, string) {
 		r := s.status(masterHost)
-		return r.Health == "failure" && r.Status == "online", r.Status + " " + r.Health
+		return r.Health == "failure" && r.Status == "online" && strings.Contains(reasons(r), "refused_forced"), r.Status + " " + reasons(r)
+	})
+	s.await(10*time.Second, "what it had beyond is exported", func() (bool, string) {
+		all, _ := filepath.Glob(filepath.Join(s.dir(masterHost), "beyond", "*.jsonl"))
+		if len(all) != 1 {
+			return false, fmt.Sprint(all)
+		}
+		b, err := os.ReadFile(all[0])
+		return err == nil && strings.Contains(string(b), `"unit_add"`) && strings.Contains(string(b), `"beyond"`), string(b)
 	})
 	s.awaitOwner(backupHost)
 

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,14 +20,19 @@ type Gone struct {
 	Fingerprint string   `json:"fingerprint"`
 	Name        string   `json:"name"`
 	Role        Role     `json:"role"`
-	Why         string   `json:"why"` // GoneReplaced or GoneLeft: the code that it is refused with
+	Why         string   `json:"why"` // one of those below: the code that it is refused with
 	AtMS        int64    `json:"at_ms"`
+	// Fork is where the survivor's log ended when it went on alone: what the member has beyond it
+	// is not in the pool.
+	Fork Position `json:"fork,omitzero"`
 }
 
 // Why a member is gone.
 const (
 	GoneReplaced = "replaced" // another has its place: it is refused until it is reset
 	GoneLeft     = "left"     // the pool was left: it forgets the pool
+	GoneForced   = "forced"   // a survivor went on alone: it is refused until it is reset
+	GoneApart    = "departed" // the one who says so has left by itself: nothing for the other to do
 )
 
 // mostGone bounds the list; who has been away for so many changes is told that it is no member.
@@ -44,9 +50,18 @@ func (g Gone) refusal(pool string) error {
 	if g.Why == GoneLeft {
 		return transport.Refuse(GoneLeft, "pool %s was left at %s UTC while this member was away", short(pool), at)
 	}
+	if g.Why == GoneApart {
+		return transport.Refuse(GoneApart, "this member has left pool %s by itself at %s UTC: replace it there", short(pool), at)
+	}
 	how := `run "manager redundancy leave" on it (it keeps its copy of the data as Standalone) before it joins a pool again`
 	if g.Role == Arbiter {
 		how = `stop it and run "arbiter reset" on its machine before it joins a pool again`
+	}
+	if g.Why == GoneForced {
+		data, _ := json.Marshal(g.Fork)
+		return &transport.Refusal{Code: GoneForced, Data: string(data), Text: fmt.Sprintf(
+			"another Manager went on alone with pool %s at %s UTC, after entry %d of term %d: this member is of the pool before it. What it has beyond that is exported on its page Database; %s",
+			short(pool), at, g.Fork.Index, g.Fork.Term, how)}
 	}
 	return transport.Refuse(GoneReplaced, "%s was replaced in pool %s at %s UTC: %s", g.Name, short(pool), at, how)
 }
@@ -57,7 +72,7 @@ func expulsion(err error) (*transport.Refusal, bool) {
 	if !errors.As(err, &no) {
 		return nil, false
 	}
-	return no, no.Code == GoneReplaced || no.Code == GoneLeft || no.Code == "incarnation"
+	return no, no.Code == GoneReplaced || no.Code == GoneLeft || no.Code == GoneForced || no.Code == "incarnation"
 }
 
 // expel notes that another member refuses this one for good, and tells the composer once.
@@ -71,7 +86,7 @@ func (p *Pool) expel(no *transport.Refusal) {
 	}
 	p.event(Event{Code: "expelled", Severity: "error", Cause: no.Text, Details: map[string]any{"code": no.Code}})
 	if p.cfg.Expelled != nil {
-		go p.cfg.Expelled(no.Code, no.Text) // it may close this Pool, which waits for its goroutines
+		go p.cfg.Expelled(*no) // it may close this Pool, which waits for its goroutines
 	}
 	p.wake()
 }

@@ -33,6 +33,7 @@ func Isolate(ctx context.Context, dir string, rec Record, machine Machine, log f
 	only := raft.Configuration{Servers: []raft.Server{{
 		Suffrage: raft.Voter, ID: raft.ServerID(rec.Self), Address: raft.ServerAddress(rec.Self),
 	}}}
+	var end Position
 	err = func() error {
 		if err := raft.RecoverCluster(conf, f, st, st, snaps, nowhere(rec.Self), only); err != nil {
 			return err
@@ -44,6 +45,7 @@ func Isolate(ctx context.Context, dir string, rec Record, machine Machine, log f
 			return err
 		}
 		m.ConfigurationIndex = m.Index
+		end = Position{Term: m.Term, Index: m.Index}
 		if err := snaps.mark(*m); err != nil {
 			return err
 		}
@@ -56,7 +58,12 @@ func Isolate(ctx context.Context, dir string, rec Record, machine Machine, log f
 	if err := errors.Join(err, st.Close()); err != nil {
 		return fmt.Errorf("go on alone in %s: %w", dir, err)
 	}
-	rec.Incarnation, rec.Highest = NewID(), nil
+	for i, g := range rec.Gone {
+		if g.Why == GoneForced && g.Fork == (Position{}) {
+			rec.Gone[i].Fork = end
+		}
+	}
+	rec.Incarnation, rec.Highest, rec.Revision = NewID(), nil, 0
 	rec.Members = []Member{rec.me()}
 	return WriteRecord(dir, rec)
 }
@@ -79,4 +86,37 @@ func (p *Pool) Standing() (ahead uint64, known bool) {
 		return theirs.Index - mine.Index, true
 	}
 	return 1, true // a newer term at a lower index: at least one
+}
+
+// Beyond calls each with every entry of this member's log that lies beyond fork, in order: what a
+// pool that went on from there does not have. The entries need not have been committed.
+func (p *Pool) Beyond(fork Position, each func(Entry) error) (n int, err error) {
+	first, err := p.store.FirstIndex()
+	if err != nil {
+		return 0, err
+	}
+	last, err := p.store.LastIndex()
+	if err != nil {
+		return 0, err
+	}
+	var l raft.Log
+	from := fork.Index + 1
+	for ; from > first; from-- { // the same index with a newer term is not the same entry
+		if err := p.store.GetLog(from-1, &l); err != nil || l.Term <= fork.Term {
+			break
+		}
+	}
+	for i := max(from, first); i != 0 && i <= last; i++ {
+		if err := p.store.GetLog(i, &l); err != nil {
+			return n, fmt.Errorf("read entry %d: %w", i, err)
+		}
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		if err := each(Entry{Index: l.Index, Term: l.Term, Data: l.Data}); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }

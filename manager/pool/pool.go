@@ -69,9 +69,9 @@ type Config struct {
 	Maintenance bool
 	Version     string
 	Log         *slog.Logger
-	// Expelled, if set, is called when another member refuses this one for good: it was replaced
-	// (GoneReplaced), the pool was left (GoneLeft), or it was formed anew ("incarnation").
-	Expelled func(code, text string)
+	// Expelled, if set, is called when another member refuses this one for good: by a code of Gone,
+	// or "incarnation" when the pool was formed anew.
+	Expelled func(why transport.Refusal)
 	// OnRecord is called after the record changed on disk.
 	OnRecord func(Record)
 

@@ -72,7 +72,7 @@ func (d *Dialer) greet(tc *tls.Conn, h Hello) (*Conn, error) {
 		return nil, fmt.Errorf("read welcome: %w", err)
 	}
 	if w.Code != "" {
-		return nil, &Refusal{Code: w.Code, Text: w.Text}
+		return nil, &Refusal{Code: w.Code, Text: w.Text, Data: w.Data}
 	}
 	return &Conn{Conn: tc, Hello: h, tls: tc}, nil
 }

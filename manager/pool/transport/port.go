@@ -49,6 +49,7 @@ type Hello struct {
 type welcome struct {
 	Code string `json:"code,omitempty"`
 	Text string `json:"text,omitempty"`
+	Data string `json:"data,omitempty"`
 }
 
 // Refusal is the peer's "no", with a code for programs and a text for people.
@@ -291,7 +292,7 @@ func (p *Port) handshake(raw net.Conn) (Handler, *Conn) {
 	if err != nil {
 		r := &Refusal{Code: "refused", Text: err.Error()}
 		errors.As(err, &r)
-		_ = WriteFrame(tc, welcome{Code: r.Code, Text: r.Text})
+		_ = WriteFrame(tc, welcome{Code: r.Code, Text: r.Text, Data: r.Data})
 		if p.cfg.Refused != nil {
 			p.cfg.Refused(raw.RemoteAddr(), h, fp, err)
 		}
