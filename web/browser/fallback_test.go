@@ -10,9 +10,31 @@ func TestFallBackKeepsItsReasonUntilDismissed(t *testing.T) {
 	if why != "" {
 		t.Skip(why)
 	}
-	back := start(t, "b", "--configuration-timeout", "8s")
+	// The Master's side: nobody approves it, so its time runs out.
+	back, master := start(t, "b"), start(t, "m", "--configuration-timeout", "7s")
+	start(t, "a")
 	b := open(t, back)
 	b.first(back)
+	back.told("redundancy", "set", "--mode", "backup", "--local", "10.79.0.2", "--peer", "10.79.0.1", "--vip", "10.79.0.50/24", "--yes")
+	b.sees("Forming the pool", "On hold")
+	m := open(t, master)
+	m.first(master)
+	m.visit("/settings")
+	m.do(chromedp.Click("#mode-master", chromedp.ByQuery))
+	m.fill("master-local-address", "10.79.0.1", "master-peer-address", "10.79.0.2", "master-vip", "10.79.0.50", "master-arbiter-address", "10.79.0.3")
+	m.press("button[value=save]")
+	m.sees("What will happen", "(in 7 seconds)")
+	m.press("button[value=store]")
+	m.sees("Forming the pool", "It and this Master trust each other.")
+	m.shot("waiting-master")
+	m.sees("The pool was not formed", "aiting for approval", "This Manager works alone with its data of before")
+	m.shot("fall-back-master")
+	back.told("redundancy", "cancel")
+
+	// The Backup's.
+	back.stop()
+	back.extra = []string{"--configuration-timeout", "8s"}
+	back.run()
 	b.asBackup("10.79.0.50")
 	b.agree()
 	b.sees("Forming the pool")

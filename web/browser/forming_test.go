@@ -1,9 +1,15 @@
 package browser_test
 
 import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"path/filepath"
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"redundancypool/manager/database"
 )
 
 const password = "correct horse 42"
@@ -72,6 +78,7 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 
 	m := open(t, master)
 	m.first(master)
+	master.told("database", "restore", bigDatabase(t, 32), "--yes")
 	m.visit("/settings")
 	m.do(chromedp.Click("#mode-master", chromedp.ByQuery))
 	m.fill("master-local-address", "10.79.0.1", "master-peer-address", "10.79.0.2", "master-arbiter-address", "10.79.0.3", "master-vip", "10.79.0.4")
@@ -129,9 +136,17 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	if got := master.told("status"); got == "" {
 		t.Error("no status")
 	}
+	slow := master.slow("40mbit")
 	m.fill("master-vip", "10.79.0.50")
 	m.press("button[value=save]")
 	m.press("button[value=store]")
+	if slow {
+		b.sees("a second, about")
+		b.shot("waiting-backup-copy")
+		m.sees("Copying the database", " MiB (")
+		m.shot("waiting-master-copy")
+		master.fast()
+	}
 	m.sees("Protected", "Members")
 	m.shot("status-primary")
 	m.do(chromedp.Click("#pool-button", chromedp.ByQuery))
@@ -164,4 +179,32 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	m.press("button.danger")
 	m.sees("Primary moved")
 	b.sees("Add a field unit")
+}
+
+// bigDatabase returns the file of a saved database of about so many MiB.
+func bigDatabase(t *testing.T, mib int) string {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := database.Open(t.Context(), database.Config{Dir: filepath.Join(dir, "database")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range uint64(mib) {
+		value := make([]byte, 1<<19)
+		_, _ = rand.Read(value) // never fails (crypto/rand)
+		data, err := database.Encode(database.Command{Envelope: database.Envelope{Client: "test", Sequence: i + 1, ProposedMS: 1_700_000_000_000},
+			Body: database.SettingPut{Key: hex.EncodeToString(value[:8]), Value: hex.EncodeToString(value)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Apply(context.Background(), []database.Entry{{Index: i + 1, Term: 1, Data: data}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "big.db")
+	if err := s.Save(t.Context(), file, false); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

@@ -182,6 +182,23 @@ func (n *node) ip(args ...string) {
 	}
 }
 
+// slow limits what the node's host sends, so that copying takes long enough to be watched; false:
+// this kernel cannot.
+func (n *node) slow(rate string) bool {
+	err := exec.Command("ip", "netns", "exec", os.Getenv(inside)+n.host, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "64kb", "latency", "100ms").Run()
+	if err != nil {
+		n.t.Log("the network cannot be slowed down here, so the copy's progress is not watched: ", err)
+	}
+	return err == nil
+}
+
+func (n *node) fast() {
+	n.t.Helper()
+	if out, err := exec.Command("ip", "netns", "exec", os.Getenv(inside)+n.host, "tc", "qdisc", "del", "dev", "eth0", "root").CombinedOutput(); err != nil {
+		n.t.Errorf("tc: %v: %s", err, out)
+	}
+}
+
 func (n *node) await(what string, f func() bool) {
 	n.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !f(); {
