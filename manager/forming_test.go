@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 
 func TestPoolIsFormedAndLeftAndFormedAgain(t *testing.T) {
 	s := newSite(t, time.Minute)
+	s.env = append(s.env, "SITE_VERIFY=500ms")
 	s.start(masterHost, backupHost, arbiterHost)
 	s.addUnit(masterHost, "of-master")
 	s.addUnit(backupHost, "of-backup")
@@ -22,6 +26,7 @@ func TestPoolIsFormedAndLeftAndFormedAgain(t *testing.T) {
 		t.Errorf("the Backup has units %q, want the Master's", got)
 	}
 	s.awaitOwner(masterHost)
+	s.verifiesItself(backupHost)
 	f := control.Form{Values: map[string]string{"vip": "10.78.0.60/24"}}
 	_, err := s.remote(masterHost).Set(t.Context(), f)
 	s.refused(err, "confirm")
@@ -258,5 +263,46 @@ func (s *site) verified(name string, f control.Form, want ...string) {
 		if !got[w] {
 			s.t.Errorf("verify lacks %q: %+v", w, r.Checks)
 		}
+	}
+}
+
+// verifiesItself finds a fault that comes while the pool runs, and that it has gone.
+func (s *site) verifiesItself(name string) {
+	s.t.Helper()
+	ip := func(args ...string) {
+		s.t.Helper()
+		if err := s.host(name).Do(func() error { return exec.Command("ip", args...).Run() }); err != nil {
+			s.t.Fatalf("ip %v: %v", args, err)
+		}
+	}
+	reasons := func(want int) {
+		s.t.Helper()
+		s.await(20*time.Second, fmt.Sprintf("%s names %d faults and compares the licences", name, want), func() (bool, string) {
+			r := s.status(name)
+			n := 0
+			for _, why := range r.Reasons {
+				if strings.HasPrefix(why.Code, "verify_") {
+					n++
+				}
+			}
+			return n == want && r.Licence.State == "match", fmt.Sprintf("%+v %+v", r.Licence, r.Reasons)
+		})
+	}
+	reasons(0)
+	ip("route", "add", "default", "via", s.vip.Addr().String())
+	reasons(1)
+	if r := s.status(name); r.Health != "protected" || len(r.Reasons) == 0 || r.Reasons[0].Code != "verify_not_gateway" {
+		s.t.Errorf("with the virtual IP as gateway: %s %+v", r.Health, r.Reasons)
+	}
+	ip("route", "del", "default")
+	reasons(0)
+	text := ""
+	files, err := filepath.Glob(filepath.Join(s.dir(name), "journal", "*.jsonl"))
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		text += string(b)
+	}
+	if err != nil || !strings.Contains(text, `"verify_not_gateway"`) || !strings.Contains(text, `"verify_passed"`) {
+		s.t.Errorf("the journal has no events of it: %v", err)
 	}
 }

@@ -34,6 +34,7 @@ type Config struct {
 	ListenHTTPS          string
 	PoolListen           string
 	ConfigurationTimeout time.Duration // 0: 10 minutes
+	VerifyEvery          time.Duration // how often a running pool verifies itself; 0: every 30 s
 	GuardCommand         []string      // argv of the guard of the virtual IP; nil: this program with "guard"
 	Version              string
 	Modules              []string // licensed modules, sorted; nil: this product has none
@@ -136,6 +137,9 @@ func (m *Manager) suffer(ctx context.Context, err error) {
 func start(cfg Config) (*Manager, error) {
 	if cfg.ConfigurationTimeout == 0 {
 		cfg.ConfigurationTimeout = DefaultConfigurationTimeout
+	}
+	if cfg.VerifyEvery == 0 {
+		cfg.VerifyEvery = watchEvery
 	}
 	if cfg.GuardCommand == nil {
 		cfg.GuardCommand = []string{"/proc/self/exe", "guard"}

@@ -53,10 +53,11 @@ func TestMain(m *testing.M) {
 	syscall.Umask(0o077)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	limit, _ := time.ParseDuration(os.Getenv("SITE_LIMIT"))
+	every, _ := time.ParseDuration(os.Getenv("SITE_VERIFY"))
 	var err error
 	switch what {
 	case "manager":
-		err = manager.Run(ctx, manager.Config{Dir: os.Getenv("SITE_DIR"), ConfigurationTimeout: limit, Version: os.Getenv("SITE_VERSION"), Log: log})
+		err = manager.Run(ctx, manager.Config{Dir: os.Getenv("SITE_DIR"), ConfigurationTimeout: limit, VerifyEvery: every, Version: os.Getenv("SITE_VERSION"), Log: log})
 	case "arbiter":
 		err = arbiter.Run(ctx, arbiter.Config{Dir: os.Getenv("SITE_DIR"), Version: os.Getenv("SITE_VERSION"), Log: log})
 	}

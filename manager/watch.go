@@ -28,7 +28,7 @@ type watched struct {
 // watch verifies a running pool again and again: what the members' heartbeats do not tell.
 func (e *engine) watch(ctx context.Context) {
 	defer e.m.setWatched(watched{})
-	for wait := watchFirst; ; wait = watchEvery {
+	for wait := min(watchFirst, e.m.cfg.VerifyEvery); ; wait = e.m.cfg.VerifyEvery {
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

@@ -68,6 +68,9 @@ func printStatus(w io.Writer, r web.Redundancy) error {
 	if r.FieldUnits != nil {
 		line("Field units", "%d connected", *r.FieldUnits)
 	}
+	if r.Licence.State != "" {
+		line("Licence", "%s", r.Licence.Text)
+	}
 	failover := "would not succeed now"
 	if r.FailoverPossible {
 		failover = "would succeed now"
