@@ -31,6 +31,7 @@ func (m *Manager) verifyHost(old, s settings.Settings, f *findings) {
 	}
 	verifyLocal(s, f)
 	verifyGateway(s, f)
+	m.verifyNotOwn(s, f)
 	if s.VIP.IsValid() {
 		f.add("outside_dhcp", "vip", "", unknown, fmt.Sprintf("whether %v lies outside every DHCP range cannot be seen from here", s.VIP.Addr()), "look it up at the DHCP server")
 	}
@@ -70,6 +71,23 @@ func verifyLocal(s settings.Settings, f *findings) {
 	} else {
 		f.add("interface", "interface", "", ok, fmt.Sprintf("the virtual IP goes to %s", a.Interface), "")
 	}
+}
+
+// verifyNotOwn finds the virtual IP among the addresses that somebody gave this host; as the
+// Manager itself binds it, it has a prefix of its own and a limited lifetime.
+func (m *Manager) verifyNotOwn(s settings.Settings, f *findings) {
+	all, err := vip.LocalAddresses()
+	if err != nil || !s.VIP.IsValid() {
+		return // verifyLocal tells
+	}
+	i := slices.IndexFunc(all, func(a vip.LocalAddress) bool {
+		return a.Address.Addr() == s.VIP.Addr() && !(a.Dynamic && a.Address.IsSingleIP())
+	})
+	if i >= 0 {
+		f.add("not_own", "vip", "", failed, fmt.Sprintf("%v is an address of this host already, on %s", all[i].Address, all[i].Interface), "remove it from this host's network settings, or choose a free address: only the Primary may bind the virtual IP")
+		return
+	}
+	f.add("not_own", "vip", "", ok, fmt.Sprintf("%v is none of this host's own addresses", s.VIP.Addr()), "")
 }
 
 func verifyGateway(s settings.Settings, f *findings) {
