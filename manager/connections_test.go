@@ -84,11 +84,11 @@ func TestPoolIsFormedByComparingFingerprints(t *testing.T) {
 	}
 	s.start(arbiterHost)
 	_, err = master.Set(t.Context(), s.masterForm("", ""))
-	if got := s.code(err); got != "arbiter.address not_fresh" {
+	if got := s.code(err); got != "arbiter.address arbiter_free" {
 		t.Errorf("a used Arbiter is refused with %q: %v", got, err)
 	}
 	_, err = master.Set(t.Context(), s.masterForm(s.token(backupHost), s.arbiterToken()))
-	if got := s.code(err); got != "arbiter.address not_fresh" {
+	if got := s.code(err); got != "arbiter.address arbiter_free" {
 		t.Errorf("with tokens it is refused with %q: %v", got, err)
 	}
 	for _, a := range s.connections(masterHost).Approved {

@@ -59,7 +59,8 @@ func (m *Manager) verifyMember(ctx context.Context, s settings.Settings, p partn
 		return
 	}
 	verifyRole(p, met, add)
-	if !m.trust.Approved(met.Fingerprint) && met.Role == role { // for a person to compare and approve
+	free := met.Standing == pool.Free || met.Standing == pool.Waiting
+	if free && !m.trust.Approved(met.Fingerprint) && met.Role == role { // for a person to compare and approve
 		if note, fresh, err := arbiter.Note(m.trust, met, at.Port(), true); err == nil && fresh {
 			m.reportContact(note)
 		}
