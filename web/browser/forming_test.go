@@ -62,7 +62,7 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	b.press("button[value=store]")
 	b.sees("The word was not typed as asked")
 	b.agree()
-	b.sees("Forming the pool", "left.", "has proved itself")
+	b.sees("Forming the pool", " left", "has proved itself")
 	b.press("form[action='/waiting/token'] button")
 	var token string
 	b.do(chromedp.Text("#token", &token, chromedp.ByQuery))
@@ -74,7 +74,7 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	back.stop()
 	back.run()
 	b.visit("/")
-	b.sees("Forming the pool", "left.", "has proved itself")
+	b.sees("Forming the pool", " left", "has proved itself")
 
 	m := open(t, master)
 	m.first(master)
