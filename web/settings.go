@@ -77,6 +77,9 @@ func (s *Server) settingsForm(c echo.Context) error {
 	v.Tokens = [2]string{strings.TrimSpace(form.Get("master:pairing")), strings.TrimSpace(form.Get("master:arbiter_pairing"))}
 	ctx := c.Request().Context()
 	do, member, _ := strings.Cut(form.Get("do"), ":")
+	if do == "agree" { // the Enter key in the dialog
+		do = "store"
+	}
 	if do == "verify" || do == "connect" {
 		var checks []Check
 		if do == "verify" {
