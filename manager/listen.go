@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 
 	"redundancypool/arbiter"
 	"redundancypool/manager/journal"
@@ -64,9 +65,8 @@ func (m *Manager) relisten() {
 		return
 	}
 	if want.pool != now.pool {
-		err := m.port.Close()
-		if e := m.openPort(want); e != nil {
-			err = errors.Join(err, e, m.openPort(now))
+		err := m.movePort(want)
+		if err != nil {
 			want.pool = now.pool
 		}
 		m.listened("the pool port", err)
@@ -80,6 +80,24 @@ func (m *Manager) relisten() {
 		m.listened("the pages", err)
 	}
 	m.bound = want
+}
+
+// movePort serves the pool port at its new place, and nowhere else.
+func (m *Manager) movePort(want bound) error {
+	port, err := strconv.ParseUint(portOf(want.pool), 10, 16)
+	if err != nil {
+		return err
+	}
+	if !m.port.Listens(uint16(port)) {
+		ln, err := net.Listen("tcp", want.pool)
+		if err != nil {
+			return err
+		}
+		if err := m.port.Listen(ln); err != nil {
+			return err
+		}
+	}
+	return m.port.Keep(uint16(port))
 }
 
 func (m *Manager) listened(what string, err error) {

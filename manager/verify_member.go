@@ -59,12 +59,6 @@ func (m *Manager) verifyMember(ctx context.Context, s settings.Settings, p partn
 		return
 	}
 	verifyRole(p, met, add)
-	free := met.Standing == pool.Free || met.Standing == pool.Waiting
-	if free && !m.trust.Approved(met.Fingerprint) && met.Role == role { // for a person to compare and approve
-		if note, fresh, err := arbiter.Note(m.trust, met, at.Port(), true); err == nil && fresh {
-			m.reportContact(note)
-		}
-	}
 	if met.Version == m.cfg.Version {
 		add("version", ok, "the same version on both: "+nameOr(met.Version, "unnumbered"), "")
 	} else {
@@ -107,7 +101,7 @@ func (m *Manager) verifyIdentity(p partner, met arbiter.Contact, add func(code, 
 		add("trust", failed, fmt.Sprintf("another certificate than the approved one: expected %s, got %s", other.Fingerprint, met.Fingerprint),
 			"if it was installed anew, withdraw the old approval and pair it again; if not, another node answers at this address")
 	default:
-		add("trust", warning, "it is not trusted yet; its fingerprint is "+met.Fingerprint.String(), "compare the fingerprint on that machine and approve it on the page Redundancy connections, or give its pairing token")
+		add("trust", warning, "it is not trusted yet; its fingerprint is "+met.Fingerprint.String(), "give its pairing token, or compare the fingerprint and approve it on both sides after Save")
 	}
 	return true
 }

@@ -158,8 +158,37 @@ func (p *Port) Listens(port uint16) bool {
 	return false
 }
 
+// Keep stops to listen everywhere but on one TCP port, which it serves already; otherwise it is an
+// error and nothing changes. Connections live on.
+func (p *Port) Keep(port uint16) error {
+	p.mu.Lock()
+	var kept, dropped []net.Listener
+	for _, ln := range append([]net.Listener{p.ln}, p.more...) {
+		if a, ok := ln.Addr().(*net.TCPAddr); ok && a.Port == int(port) {
+			kept = append(kept, ln)
+		} else {
+			dropped = append(dropped, ln)
+		}
+	}
+	if len(kept) == 0 {
+		p.mu.Unlock()
+		return fmt.Errorf("port %d is not served", port)
+	}
+	p.ln, p.more = kept[0], kept[1:]
+	p.mu.Unlock()
+	var errs []error
+	for _, ln := range dropped {
+		errs = append(errs, ln.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // Addr returns the address that the Port listens on.
-func (p *Port) Addr() net.Addr { return p.ln.Addr() }
+func (p *Port) Addr() net.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ln.Addr()
+}
 
 // Handle registers who answers connections of kind for pool. The returned function takes the
 // registration back; connections already handed over live on.
