@@ -194,6 +194,9 @@ func (s *Server) refuseSettings(c echo.Context, v settingsView, err error) error
 		}
 	}
 	v.Problem = &Problem{Code: v.Problem.Code, Message: v.Problem.Message, Fix: v.Problem.Fix, Fields: other}
+	if len(v.Errors) > 0 && v.Problem.Fix == "" {
+		v.Problem.Fix = "nothing was changed: correct what is marked below"
+	}
 	return s.renderSettings(c, code, v)
 }
 
@@ -326,7 +329,7 @@ func (v settingsView) field(prefix, key string) field {
 	}
 	switch key {
 	case "vip":
-		f.Value = hostOf(f.Value)
+		f.Value, f.Note = hostOf(f.Value), v.Derived()
 	case "peer.address":
 		f.Try = map[string]string{"master:": "backup", "backup:": "master"}[prefix]
 	case "arbiter.address":

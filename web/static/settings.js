@@ -3,7 +3,6 @@
 "use strict";
 (() => {
   const form = document.getElementById("settings");
-  const derived = document.getElementById("derived");
   const worst = document.getElementById("worst");
   let timer = 0;
   let asked = 0;
@@ -21,7 +20,8 @@
     const found = address.selectedOptions[0] ? address.selectedOptions[0].dataset : {};
     const host = vip.value.trim().split("/")[0];
     const on = form.elements["interface"].value.trim() || found.interface;
-    derived.textContent = host && found.prefix ? `${host}/${found.prefix} on ${on}` : "choose the local address and the virtual IP";
+    const text = host && found.prefix ? `${host}/${found.prefix} on ${on}` : "choose the local address and the virtual IP";
+    for (const out of form.querySelectorAll(".derived")) if (out.textContent !== text) out.textContent = text;
   }
 
   // beside shows what is wrong with a time that is just being typed, at its field.
