@@ -97,7 +97,7 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	master.ip("route", "del", "default")
 	m.fill("master-vip", "10.79.0.50", "master-peer-address", "10.79.0.77")
 	m.press("button[value=save]")
-	m.beside("master-peer-address", "no route to this address")
+	m.beside("master-peer-address", "backup_connect")
 	m.press("button[value='connect:arbiter']")
 	m.beside("master-arbiter-address", "It is not trusted yet")
 	m.fill("master-peer-address", "10.79.0.3", "master-arbiter-address", "10.79.0.2")
