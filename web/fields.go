@@ -10,8 +10,8 @@ var described = map[string]struct{ label, help, kind string }{
 	"arbiter.address": {"Arbiter address", "The machine of the Redundancy Arbiter. It must be newly installed or reset.",
 		"text"},
 	"vip":             {"Virtual IP", "A free static address in the same subnet. It moves to whichever Manager is Primary.", "text"},
-	"pairing":         {"Pairing token of the Backup", "Shown on the Backup's waiting page. Used once; not needed for a Backup that is trusted already.", "text"},
-	"arbiter_pairing": {"Pairing token of the Arbiter", "Printed by “arbiter token” there. Used once; not needed for an Arbiter that is trusted already.", "text"},
+	"pairing":         {"Pairing token of the Backup", "Shown on the Backup's waiting page. Used once. Empty: its fingerprint is compared and approved on both sides after Save.", "text"},
+	"arbiter_pairing": {"Pairing token of the Arbiter", "Printed by “arbiter token” there. Used once. Empty: its fingerprint is approved here, and this node's there by “arbiter approve”.", "text"},
 	"interface":       {"Interface of the virtual IP", "Empty: the one that has the local address.", "text"},
 
 	"local.port": {"Pool port of this node", "8099 by default. It must be free on this host, and is what the others enter for this node.", "number"}, "peer.port": {"Pool port of the other Manager", "As it is set there.", "number"},

@@ -98,6 +98,9 @@ func (s *Server) settingsForm(c echo.Context) error {
 	if err != nil {
 		return s.refuseSettings(c, v, err)
 	}
+	if v.Chosen == "master" && !v.S.InPool && (v.Tokens[0] == "" || v.Tokens[1] == "") {
+		asked = append(slices.Clone(asked), Consequence{Text: "A member without a pairing token that is not trusted yet waits until its fingerprint is approved here and this Master's there; the waiting page shows both."})
+	}
 	if do != "store" || !agreed(c, asked) {
 		if do == "store" {
 			v.Problem = &Problem{Message: "The word was not typed as asked: nothing was changed."}

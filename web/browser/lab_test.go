@@ -383,3 +383,12 @@ func (p *page) shot(name string) {
 	}
 	p.do(chromedp.EmulateViewport(1280, 900))
 }
+
+// says reports whether a command of the node's program succeeds.
+func (n *node) says(args ...string) bool {
+	name := "manager"
+	if n.host == "a" {
+		name = "arbiter"
+	}
+	return exec.Command(program(name), append(args, "--data", n.dir)...).Run() == nil
+}
