@@ -47,6 +47,7 @@ func (m *Manager) registerCalls() {
 	m.port.HandleCall(methodKey, m.fromPool, decoded(m.onKey))
 	m.port.HandleCall(pool.MethodSightings, m.fromPool, decoded(m.onSightings))
 	m.port.HandleCall(methodHandOver, m.fromPool, decoded(m.onHandOver))
+	m.port.HandleCall(methodUser, m.fromPool, decoded(m.onUser))
 	m.port.HandleCall(arbiter.MethodEvents, m.fromPool, arbiter.AnswerEvents(m.journal, m.ending.Done()))
 }
 

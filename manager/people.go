@@ -113,23 +113,19 @@ func (f faces) AddUser(ctx context.Context, name, password string) (control.Done
 	if _, err := e.db.User(ctx, name); err == nil {
 		return control.Done{}, refuse("exists", "use \"manager user passwd\" to change the password", "user %q exists already", name)
 	}
-	return f.putUser(ctx, e, name, password, 1)
+	return f.putUser(ctx, name, password, 1)
 }
 
 // SetPassword implements control.Users; it ends all sessions of the user.
 func (f faces) SetPassword(ctx context.Context, name, password string) (control.Done, error) {
-	e, err := f.primary(ctx)
+	u, err := f.login(ctx, name)
 	if err != nil {
 		return control.Done{}, err
 	}
-	u, err := e.db.User(ctx, name)
-	if err != nil {
-		return control.Done{}, refuse("unknown", "use \"manager user add\"", "there is no user %q", name)
-	}
-	return f.putUser(ctx, e, name, password, u.Generation+1)
+	return f.putUser(ctx, name, password, u.Generation+1)
 }
 
-func (f faces) putUser(ctx context.Context, e *engine, name, password string, generation uint64) (control.Done, error) {
+func (f faces) putUser(ctx context.Context, name, password string, generation uint64) (control.Done, error) {
 	if !userName.MatchString(name) {
 		return control.Done{}, refuse("invalid", "use 1 to 64 letters, digits or _ . @ -", "user name %q", name)
 	}
@@ -138,8 +134,7 @@ func (f faces) putUser(ctx context.Context, e *engine, name, password string, ge
 	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt)
-	_, err := e.proposer.propose(ctx, database.UserPut{Name: name, Hash: hashPassword(password, salt), Generation: generation})
-	if err != nil {
+	if err := f.keepUser(ctx, database.User{Name: name, Hash: hashPassword(password, salt), Generation: generation}); err != nil {
 		return control.Done{}, err
 	}
 	f.m.event(journal.Info, "user", "password_set", "the password of user "+name+" was set", nil)

@@ -154,3 +154,6 @@ func (d *fakeDesk) RenewCertificate(context.Context) (string, error) { return d.
 func (d *fakeDesk) ResetCertificate(_ context.Context, y bool) (string, error) {
 	return d.ask("reset", y)
 }
+func (d *fakeDesk) EndSessions(_ context.Context, name string) (string, error) {
+	return d.tell("log out " + name)
+}

@@ -38,6 +38,8 @@ type Administration interface {
 	// otherwise it is what the process printed when it started.
 	Found(ctx context.Context, code, name, password string) error
 	SetPassword(ctx context.Context, name, password string) error
+	// EndSessions logs a user out everywhere, on both Managers.
+	EndSessions(ctx context.Context, name string) (string, error)
 }
 
 // Forming sets redundancy up, changes it and ends it. A string is what was done, for people.

@@ -87,6 +87,16 @@ func (s *Server) changePassword(c echo.Context) error {
 	return s.begin(c, user)
 }
 
+// endSessions logs the visitor out everywhere, here as well.
+func (s *Server) endSessions(c echo.Context) error {
+	user, _ := c.Get("user").(string)
+	if _, err := s.cfg.Operations.EndSessions(c.Request().Context(), user); err != nil {
+		return done(c, "/account", s.problemOf(c, err).Error())
+	}
+	setSession(c, "", -1)
+	return c.Redirect(http.StatusSeeOther, "/login")
+}
+
 func (s *Server) aboutPage(c echo.Context) error {
 	return c.Render(http.StatusOK, "about.html", struct {
 		shell

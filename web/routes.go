@@ -68,6 +68,7 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/account/password", s.changePassword, s.limit(0.5, 5))
 	s.tokenRoutes(e)
 	s.unitCalls(e)
+	e.POST("/account/sessions", s.endSessions)
 	e.GET("/about", s.aboutPage)
 	e.GET("/waiting", s.waitingPage)
 	e.POST("/waiting/token", s.waitingToken)

@@ -86,7 +86,7 @@ const (
 var open = map[string]int{
 	"/members": inLight, "/api/v1/redundancy/change": inLight,
 	"/": inLight, "/settings": inLight, "/database": inLight, "/database/save": inLight, "/database/file/:name": inLight,
-	"/about": inLight, "/account": inLight, "/account/password": inLight, "/actions/:what": inLight, "/fallback": inLight,
+	"/about": inLight, "/account": inLight, "/account/password": inLight, "/account/sessions": inLight, "/actions/:what": inLight, "/fallback": inLight,
 	"/waiting": inWaiting | inLight, "/waiting/token": inWaiting, "/waiting/cancel": inWaiting,
 	"/shell": inWaiting | inLight, "/login": inWaiting | inLight, "/logout": inWaiting | inLight, "/setup": inWaiting | inLight,
 	"/healthz": inWaiting | inLight, "/readyz": inWaiting | inLight, "/metrics": inWaiting | inLight, "/static/:file": inWaiting | inLight,

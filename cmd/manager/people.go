@@ -81,6 +81,7 @@ func (u *unitRemoveCmd) Run(ctx context.Context, con console) error {
 type userCmd struct {
 	Add    userAddCmd    `cmd:"" help:"Add a user; the password is read from standard input."`
 	Passwd userPasswdCmd `cmd:"" help:"Change a user's password, read from standard input; all sessions of the user end."`
+	Logout userLogoutCmd `cmd:"" help:"End all sessions of a user, on both Managers."`
 }
 
 type userAddCmd struct {
@@ -107,6 +108,15 @@ func (u *userPasswdCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	return con.done(con.connect(u.Data).SetPassword(ctx, u.Name, password))
+}
+
+type userLogoutCmd struct {
+	Name string `arg:"" help:"The user's name."`
+	data
+}
+
+func (u *userLogoutCmd) Run(ctx context.Context, con console) error {
+	return con.done(con.connect(u.Data).EndSessions(ctx, u.Name))
 }
 
 type databaseCmd struct {

@@ -41,3 +41,6 @@ func (f *fakeManager) RenewCertificate(context.Context) (control.Done, error) {
 func (f *fakeManager) ResetCertificate(_ context.Context, yes bool) (control.Done, error) {
 	return f.change(yes, "reset certificate")
 }
+func (f *fakeManager) EndSessions(_ context.Context, name string) (control.Done, error) {
+	return f.tell("user logout %s", name)
+}

@@ -55,6 +55,8 @@ type Units interface {
 type Users interface {
 	AddUser(ctx context.Context, name, password string) (Done, error)
 	SetPassword(ctx context.Context, name, password string) (Done, error)
+	// EndSessions logs a user out everywhere.
+	EndSessions(ctx context.Context, name string) (Done, error)
 }
 
 // Database is this node's copy of the data.
@@ -166,6 +168,7 @@ func ManagerOps(m Manager) map[string]Handler {
 		"unit/remove":      simple(func(ctx context.Context, r request) (any, error) { return m.RemoveUnit(ctx, r.Name, r.Yes) }),
 		"user/add":         simple(func(ctx context.Context, r request) (any, error) { return m.AddUser(ctx, r.Name, r.Password) }),
 		"user/passwd":      simple(func(ctx context.Context, r request) (any, error) { return m.SetPassword(ctx, r.Name, r.Password) }),
+		"user/logout":      simple(func(ctx context.Context, r request) (any, error) { return m.EndSessions(ctx, r.Name) }),
 		"database/save":    simple(func(ctx context.Context, r request) (any, error) { return m.SaveDatabase(ctx, r.File) }),
 		"database/restore": simple(func(ctx context.Context, r request) (any, error) { return m.RestoreDatabase(ctx, r.File, r.Yes) }),
 		"logs":             logsOp(m),

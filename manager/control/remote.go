@@ -110,6 +110,11 @@ func (r *Remote) SetPassword(ctx context.Context, name, password string) (Done, 
 	return call[Done](ctx, r, "user/passwd", request{Name: name, Password: password})
 }
 
+// EndSessions implements Users.
+func (r *Remote) EndSessions(ctx context.Context, name string) (Done, error) {
+	return call[Done](ctx, r, "user/logout", request{Name: name})
+}
+
 // SaveDatabase implements Database.
 func (r *Remote) SaveDatabase(ctx context.Context, file string) (Done, error) {
 	return call[Done](ctx, r, "database/save", request{File: file})

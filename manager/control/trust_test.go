@@ -43,12 +43,13 @@ func TestOperationsOfTrustArrive(t *testing.T) {
 		func() (Done, error) { return r.InstallCertificate(ctx, "C", "K") },
 		func() (Done, error) { return r.RenewCertificate(ctx) },
 		func() (Done, error) { return r.ResetCertificate(ctx, true) },
+		func() (Done, error) { return r.EndSessions(ctx, "anna") },
 	} {
 		if d, err := do(); err != nil || d.Message != "done" {
 			t.Errorf("%+v, %v", d, err)
 		}
 	}
-	if want := []string{"contact 10.0.0.2 backup", "approve AB backup true", "reject AB", "withdraw AB true", "install C K", "renew", "reset true"}; !slices.Equal(m.told, want) {
+	if want := []string{"contact 10.0.0.2 backup", "approve AB backup true", "reject AB", "withdraw AB true", "install C K", "renew", "reset true", "logout anna"}; !slices.Equal(m.told, want) {
 		t.Errorf("told %q", m.told)
 	}
 }
@@ -62,4 +63,8 @@ func (f *fakeManager) InstallCertificate(_ context.Context, certificate, key str
 func (f *fakeManager) RenewCertificate(context.Context) (Done, error) { return f.tell("renew") }
 func (f *fakeManager) ResetCertificate(_ context.Context, yes bool) (Done, error) {
 	return f.tell("reset %t", yes)
+}
+
+func (f *fakeManager) EndSessions(_ context.Context, name string) (Done, error) {
+	return f.tell("logout %s", name)
 }
