@@ -103,7 +103,12 @@ func TestListenersCertificatesAndClose(t *testing.T) {
 	})
 	t.Run("live updates", func(t *testing.T) {
 		client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-		resp, err := client.Get("http://" + s.HTTPAddr().String() + "/api/v1/events")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.HTTPAddr().String()+"/api/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("ann", "right")
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -162,6 +162,8 @@ func (s *Server) fail(err error, c echo.Context) {
 	noStore(c)
 	if c.Request().Method == http.MethodHead {
 		err = c.NoContent(code)
+	} else if wantsPage(c) && c.Get("user") == nil { // nothing of the pool for strangers
+		err = c.Render(code, "refused.html", struct{ Title, Text string }{http.StatusText(code), text})
 	} else if wantsPage(c) {
 		sh := s.shell(c, http.StatusText(code), "")
 		sh.Problem = &Problem{Message: text}

@@ -127,11 +127,14 @@ func TestTrustThroughThePages(t *testing.T) {
 	b.sees("Forming the pool", "Trust")
 	fresh := b.textOf("#own-fingerprint")
 
-	asMaster := func() {
+	review := func() {
 		m.visit("/settings")
 		m.do(chromedp.Click("#mode-master", chromedp.ByQuery))
 		m.fill("master-local-address", "10.79.0.1", "master-peer-address", "10.79.0.2", "master-arbiter-address", "10.79.0.3", "master-vip", "10.79.0.50")
 		m.press("button[value=save]")
+	}
+	asMaster := func() {
+		review()
 		m.sees("What will happen", "waits until its fingerprint is approved here")
 		m.press("button[value=store]")
 	}
@@ -159,9 +162,10 @@ func TestTrustThroughThePages(t *testing.T) {
 	}
 	third.run()
 	third.await("answers", func() bool { return third.says("status") })
-	asMaster()
+	review()
 	m.beside("master-arbiter-address", "not newly installed")
 	m.beside("master-arbiter-address", "arbiter reset")
+	m.shot("settings-used-arbiter")
 	if got := master.told("status", "--json"); !strings.Contains(got, `"role":"standalone"`) {
 		t.Errorf("after refused tries: %s", got)
 	}
