@@ -165,6 +165,20 @@ func TestPoolIsFormedByComparingFingerprints(t *testing.T) {
 		s.refused(err, "member of the running pool")
 	}
 
+	// A person changes the own login on the Manager that is Online; the Primary keeps it, for both.
+	if _, err := master.AddUser(t.Context(), "ann", "first password"); err != nil {
+		t.Fatal(err)
+	}
+	s.await(10*time.Second, "the Backup keeps a new password", func() (bool, string) {
+		_, err := backup.SetPassword(t.Context(), "ann", "second password")
+		return err == nil, fmt.Sprint(err)
+	})
+	if _, err := backup.EndSessions(t.Context(), "ann"); err != nil {
+		t.Errorf("log out everywhere on the Backup: %v", err)
+	}
+	_, err = backup.SetPassword(t.Context(), "bob", "some password")
+	s.refused(err, "no user")
+
 	// The Backup's machine is installed anew: another key at its address is refused and told.
 	before := s.connections(backupHost).Fingerprint
 	s.kill(backupHost)

@@ -2,14 +2,17 @@ package browser_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -39,10 +42,19 @@ func TestNoSecretIsShown(t *testing.T) {
 	if resp.Request.URL.Path != "/" {
 		t.Fatalf("creating the administrator leads to %s, %s", resp.Request.URL, resp.Status)
 	}
-	n.told("database", "save", filepath.Join(t.TempDir(), "copy.db"))
+	out, err := exec.Command(program("manager"), "unit", "add", "press-7", "--data", n.dir).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var profile struct{ Password string }
+	if err := json.Unmarshal(out, &profile); err != nil || profile.Password == "" {
+		t.Fatalf("profile %s: %v", out, err)
+	}
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	n.told("database", "save", copied)
 
 	secrets := map[string][]byte{"the password": []byte(password), "a password's hash": []byte("$argon2id$"), "a private key": []byte("PRIVATE KEY")}
-	for _, name := range []string{"node.key", "session.key"} {
+	for _, name := range []string{"node.key", "web.key", "session.key"} {
 		raw, err := os.ReadFile(filepath.Join(n.dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -53,9 +65,24 @@ func TestNoSecretIsShown(t *testing.T) {
 		}
 		secrets[name] = raw
 	}
+	secrets["a unit's password"] = []byte(profile.Password)
+	hash := sha256.Sum256([]byte(profile.Password))
+	secrets["the hash of a unit's password"] = hash[:]
+	saved, err := os.ReadFile(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(saved, []byte("press-7")) || !bytes.Contains(saved, []byte("SQLite format 3")) {
+		t.Error("the saved database has not what was stored")
+	}
+	for what, secret := range secrets {
+		if bytes.Contains(saved, secret) {
+			t.Errorf("the saved database has %s", what)
+		}
+	}
 	var all int
 	for _, path := range []string{"/", "/shell", "/settings", "/settings?again", "/units", "/database", "/trust", "/about", "/account", "/login", "/setup", "/waiting",
-		"/api/v1/redundancy", "/api/v1/redundancy/waiting", "/api/v1/redundancy/worst", "/api/v1/openapi.json", "/metrics", "/nowhere"} {
+		"/api/v1/redundancy", "/api/v1/redundancy/waiting", "/api/v1/redundancy/worst", "/api/v1/redundancy/connections", "/api/v1/certificate", "/settings/certificate/node.pem", "/api/v1/logs", "/logs", "/api/v1/openapi.json", "/metrics", "/nowhere"} {
 		resp, err := client.Get(base + path)
 		if err != nil {
 			t.Fatal(err)
