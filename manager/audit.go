@@ -54,6 +54,7 @@ var commandWords = map[string]string{
 	"activate": "activate redundancy here", "deactivate": "deactivate redundancy here", "cancel": "cancel the forming",
 	"unit/add": "add a field unit", "unit/remove": "remove a field unit", "user/add": "add a user", "user/passwd": "set a user's password",
 	"database/save": "save the database", "database/restore": "restore the database",
+	"notify/set": "change notifications", "notify/test": "send a test message",
 	"token/add": "make an API token", "token/remove": "remove an API token",
 }
 
@@ -82,6 +83,8 @@ func (m *Manager) audited(ops map[string]control.Handler) map[string]control.Han
 			}
 			if err != nil {
 				a.Result, a.Why = "refused", err.Error()
+			} else if name == "notify/set" {
+				a.Changed = keysGiven(in)
 			} else if now, _, _ := m.snapshot(); name == "set" {
 				a.Code, a.Changed = "settings", changedSettings(settingsValues(s), settingsValues(now))
 			}
@@ -105,6 +108,19 @@ func told(in json.RawMessage) map[string]string {
 		}
 	}
 	return out
+}
+
+// keysGiven returns the keys of the values and secrets in a request.
+func keysGiven(in json.RawMessage) (keys []string) {
+	var q control.NoticeChange
+	if json.Unmarshal(in, &q) != nil {
+		return nil
+	}
+	keys = slices.Sorted(maps.Keys(q.Values))
+	for _, ch := range slices.Sorted(maps.Keys(q.Secrets)) {
+		keys = append(keys, "secret."+ch)
+	}
+	return keys
 }
 
 // changedSettings returns the keys that have another value now.

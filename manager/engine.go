@@ -184,6 +184,7 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 	e.proposer = newProposer(e.pool)
 	close(e.ready)
 	e.wg.Go(func() { e.replicateEvents(e.ctx) })
+	e.wg.Go(func() { e.tellNoPrimary(e.ctx) })
 	e.wg.Go(func() { m.logs.collect(e.ctx, e.pool) })
 	e.wg.Go(func() {
 		arbiter.WatchMembers(e.ctx, e.pool, func(ev journal.Event) { ev.Node = m.name(); m.record(ev) })

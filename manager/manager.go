@@ -63,6 +63,7 @@ type Manager struct {
 	end     context.CancelFunc
 	// background is what runs beside the engines until ending.
 	background sync.WaitGroup
+	space      space // guarded by mu
 	known      acquaintance
 
 	flood flood
@@ -93,6 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer m.stop()
 	m.background.Go(func() { m.watchStatus(m.ending) })
+	m.background.Go(func() { m.watchMachine(m.ending) })
 	for first := true; ; first = false {
 		if !first {
 			m.relisten()

@@ -33,8 +33,8 @@ func (m *Manager) watchStatus(ctx context.Context) {
 		if from, to, ok := status.see(r.Status); ok && !toldByPool(from, to) {
 			m.recordStatus(e, journal.Info, "own_status", "this Manager is "+web.Word(to), from, to, "")
 		}
-		if from, to, ok := health.see(r.Health); ok && r.Status != pool.Primary.String() {
-			m.healthFromAfar(e, from, to)
+		if from, to, ok := health.see(r.Health); ok {
+			m.healthSeen(e, from, to, r.Status == pool.Primary.String())
 		}
 	}
 }
@@ -63,17 +63,20 @@ func toldByPool(from, to string) bool {
 	return serves(to) || serves(from) && to == pool.Online.String()
 }
 
-// healthFromAfar tells that no Primary is heard, and that one is again. In between, the Primary
+// healthSeen tells that no Primary is heard, and that one is again. In between, the Primary
 // tells of its pool's health.
-func (m *Manager) healthFromAfar(e *engine, from, to string) {
+func (m *Manager) healthSeen(e *engine, from, to string, primary bool) {
 	failed := pool.Failure.String()
 	switch {
-	case to == failed && from != "":
+	case to == failed && from != "" && !primary:
 		m.recordStatus(e, journal.Error, codeNoPrimary, "no Manager is Primary: the pool is read-only", from, to, "this Manager hears no Primary")
 	case from == failed && e.pool != nil && len(e.pool.Record().Members) > 1:
-		m.recordStatus(e, journal.Info, "primary_heard", "a Primary is heard again", from, to, "")
+		m.recordStatus(e, journal.Info, codePrimaryHeard, "the pool has a Primary again", from, to, "")
 	}
 }
+
+// codePrimaryHeard is the code of the event that tells of the end of a Failure.
+const codePrimaryHeard = "primary_heard"
 
 // codeNoPrimary is the code of the event that tells of a pool in Failure.
 const codeNoPrimary = "no_primary"

@@ -24,7 +24,7 @@ func imports(t *testing.T, format string, args ...string) []string {
 func TestLeavesDoNotImportOneAnother(t *testing.T) {
 	leaves := []string{
 		"vip", "fieldunit", "fieldunit/broker", "fieldunit/agent", "manager/pool", "manager/pool/transport", "manager/database",
-		"manager/trust", "manager/settings", "manager/journal", "manager/control", "web",
+		"manager/trust", "manager/settings", "manager/journal", "manager/notify", "manager/control", "web",
 	}
 	inner := map[string][]string{"manager/pool": {"manager/pool/transport"}}
 	for _, leaf := range leaves {

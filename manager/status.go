@@ -49,7 +49,11 @@ func (s source) Redundancy() (r web.Redundancy) {
 	}
 	m.mu.Lock()
 	trouble := m.trouble
+	room, tight := m.space.reason()
 	m.mu.Unlock()
+	if tight {
+		r.Reasons = append(r.Reasons, room)
+	}
 	if trouble != nil {
 		r.Reasons = append(r.Reasons, web.Reason{Code: "not_running", Text: "this Manager cannot start into its mode, and tries again: " + trouble.Error()})
 	}

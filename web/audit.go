@@ -55,6 +55,8 @@ var acts = map[string]struct{ code, what string }{
 	"POST /database/restore": {"database_restore", "restore the database"}, "GET /database/file/:name": {"database_download", "download the database"},
 	"POST /units/add": {"unit_add", "add a field unit"}, "POST /units/remove": {"unit_remove", "remove a field unit"},
 	"POST /api/v1/units": {"unit_add", "add a field unit"}, "DELETE /api/v1/units/:name": {"unit_remove", "remove a field unit"},
+	"POST /notifications": {"notify_set", "change notifications"}, "PUT /api/v1/notifications": {"notify_set", "change notifications"},
+	"POST /notifications/test": {"notify_test", "send a test message"}, "POST /api/v1/notifications/test": {"notify_test", "send a test message"},
 	"POST /tokens/add": {"token_add", "make an API token"}, "POST /tokens/remove": {"token_remove", "remove an API token"},
 	"POST /api/v1/tokens": {"token_add", "make an API token"}, "DELETE /api/v1/tokens/:id": {"token_remove", "remove an API token"},
 }
@@ -65,7 +67,11 @@ var actionWords = map[string]string{
 	"leave": "leave the pool", "recover": "go on alone", "cancel": "cancel the forming",
 }
 
-const problemKey = "problem"
+// What handlers leave for the audit: the problem that the answer tells, and the keys that were changed.
+const (
+	problemKey = "problem"
+	changedKey = "changed"
+)
 
 // audit is the one place where what somebody does through pages and API is noted: every route that
 // changes something, downloads of the database, and every login that failed.
@@ -105,7 +111,7 @@ func (s *Server) audit(next echo.HandlerFunc) echo.HandlerFunc {
 			strings.HasSuffix(c.Path(), "/verify"), code == "settings" && c.FormValue("do") != "" && c.FormValue("do") != "store":
 			return err
 		}
-		if before != nil && a.Result == "done" {
+		if a.Changed, _ = c.Get(changedKey).([]string); before != nil && a.Result == "done" {
 			a.Changed = changed(before, s.cfg.Operations.Settings().Values)
 		}
 		s.cfg.Operations.Audit(a)

@@ -21,6 +21,7 @@ type fakeDesk struct {
 	trust    Connections
 	cert     CertificateReport
 	acts     []Act
+	notices  fakeNotices
 	seats    []Seat
 }
 

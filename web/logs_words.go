@@ -15,8 +15,9 @@ var logWords = template.FuncMap{
 	"logCategories": func() []string {
 		return []string{"status", "pool", "vip", "database", "data", "unit", "trust", "node", "user", "notice"}
 	},
-	"offset": clockOffset,
-	"detail": detail,
+	"offset":       clockOffset,
+	"detail":       detail,
+	"testChannels": func() []string { return []string{"webhook", "email"} },
 }
 
 // severityMark is the shape that goes with a severity, so that colour is never alone.

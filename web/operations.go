@@ -20,6 +20,7 @@ type Operations interface {
 	Data
 	Journals
 	Auditor
+	Notices
 	History
 	Keys
 	Telemetry

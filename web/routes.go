@@ -94,6 +94,7 @@ func (s *Server) routes() *echo.Echo {
 		e.POST("/api/v1/redundancy/"+name, s.command(do))
 	}
 	s.logRoutes(e)
+	s.noticeRoutes(e)
 	s.historyRoutes(e)
 	s.telemetryRoutes(e)
 	e.POST("/login", s.login, s.limit(0.5, 5))

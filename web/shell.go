@@ -50,7 +50,7 @@ func (s *Server) shell(c echo.Context, title, here string) shell {
 
 // Links lists the menu of a page.
 func (s shell) Links() []link {
-	all := []link{{"/", "Status"}, {"/changeovers", "Changeovers"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/members", "Members"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/about", "About"}}
+	all := []link{{"/", "Status"}, {"/changeovers", "Changeovers"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/members", "Members"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/notifications", "Notifications"}, {"/about", "About"}}
 	out := all[:0]
 	for _, l := range all {
 		if s.Mode == modeFull || s.Mode == modeLight && open[l.Path]&inLight != 0 {

@@ -36,6 +36,7 @@ type cli struct {
 	APIToken    apiTokenCmd    `cmd:"" name:"api-token" help:"Tokens with which programs use the API."`
 	Database    databaseCmd    `cmd:"" help:"Save and restore this node's database."`
 	Logs        logsCmd        `cmd:"" help:"Show the events of all members."`
+	Notify      notifyCmd      `cmd:"" help:"Notifications by webhook and e-mail: list, set, secret, test."`
 	Query       queryCmd       `cmd:"" help:"Run one reading SQL statement on this node's copy."`
 	Certificate certificateCmd `cmd:"" help:"The certificate that browsers see: show, install, renew, reset."`
 	Sweep       sweepCmd       `cmd:"" hidden:"" help:"Remove a virtual IP that a dead process left; for service managers."`

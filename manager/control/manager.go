@@ -22,6 +22,7 @@ type Manager interface {
 	Tokens
 	Database
 	Logs
+	Notices
 }
 
 // Redundancy forms a pool, changes it and ends it.
@@ -183,6 +184,7 @@ func ManagerOps(m Manager) map[string]Handler {
 		},
 	}
 	maps.Copy(ops, tokenOps(m))
+	maps.Copy(ops, noticeOps(m))
 	maps.Copy(ops, trustOps(m))
 	maps.Copy(ops, certificateOps(m))
 	maps.Copy(ops, memberOps(m))

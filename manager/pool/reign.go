@@ -178,7 +178,7 @@ func (p *Pool) rule(ctx context.Context, term uint64) {
 	p.kicks.wake() // the hash of the farewell goes out before the VIP is taken
 	p.beginsReign(term)
 	p.setStatus(Primary)
-	p.event(Event{Code: "became_primary", Severity: "info", Term: term, From: Online, To: Primary, Cause: c.Cause})
+	p.event(Event{Code: "became_primary", Severity: "info", Term: term, From: Online, To: Primary, Cause: c.Cause, Details: map[string]any{"kind": c.Kind, "was_primary": c.From}})
 
 	guarded := make(chan struct{})
 	p.wg.Go(func() { defer close(guarded); p.guardReign(rctx, r) })
