@@ -66,14 +66,31 @@ const readyMark = "ready"
 type loadFlags struct {
 	Units  int     `help:"Simulated field units." default:"10"`
 	Rate   float64 `help:"Records a second of each unit." default:"50"`
+	HTTP   int     `name:"http" help:"Clients that write by the API, ten records a second each, with an Idempotency-Key." default:"0"`
 	Report string  `help:"Write the report as JSON to this file." type:"path" placeholder:"FILE"`
+}
+
+// httpRate is how many records a second a client of the API writes; the API admits 50 requests a
+// second from one address.
+const httpRate = 10
+
+// startHTTP adds the clients that write by the API.
+func (l loadFlags) startHTTP(ctx context.Context, p *trial.Pool, s *stage) error {
+	if l.HTTP == 0 {
+		return nil
+	}
+	if err := p.StartHTTP(ctx, l.HTTP, httpRate); err != nil {
+		return err
+	}
+	s.say("%d clients write by the API, %d records a second each", l.HTTP, httpRate)
+	return p.WaitUnits(ctx, time.Now(), time.Minute)
 }
 
 type runCmd struct {
 	loadFlags
 	Rounds int    `help:"How many faults, one after the other." default:"200"`
 	Seed   uint64 `help:"The same seed gives the same faults; 0 chooses one." default:"0"`
-	Faults string `help:"What to choose from: kill, killguard, freeze, freezeall, poweroff, cut, unplug, apart, deaf, mute, handover." default:"kill"`
+	Faults string `help:"What to choose from: kill, killguard, freeze, freezeall, poweroff, cut, unplug, apart, deaf, mute, handover, sigterm, flap." default:"kill"`
 }
 
 func (r *runCmd) run(ctx context.Context, p *trial.Pool, s *stage) (int, error) {
@@ -86,6 +103,9 @@ func (r *runCmd) run(ctx context.Context, p *trial.Pool, s *stage) (int, error) 
 		seed = rand.Uint64N(1 << 32)
 	}
 	s.say("%d rounds of %v, seed %d", r.Rounds, faults, seed)
+	if err := r.startHTTP(ctx, p, s); err != nil {
+		return 1, err
+	}
 	t, err := p.Open()
 	if err != nil {
 		return 1, err
@@ -110,6 +130,9 @@ func (m *measureCmd) run(ctx context.Context, p *trial.Pool, s *stage) (int, err
 	faults, err := trial.ParseFaults(m.Faults)
 	if err != nil {
 		return 2, err
+	}
+	if err := m.startHTTP(ctx, p, s); err != nil {
+		return 1, err
 	}
 	t, err := p.Open()
 	if err != nil {

@@ -29,18 +29,20 @@ const (
 	Deaf      Fault = "deaf"      // it hears no other member, and is heard
 	Mute      Fault = "mute"      // it is heard by no other member, and hears
 	HandOver  Fault = "handover"  // no fault: the planned change
+	SigTerm   Fault = "sigterm"   // no fault either: its process is stopped, as before a reboot
+	Flap      Fault = "flap"      // its link is cut and healed every 2 s for a minute
 )
 
 // mayStay says that the pool may keep its Primary through the fault, or move it: clients reach both
 // Managers all the while.
-func (f Fault) mayStay() bool { return f == Apart || f == Deaf || f == Mute }
+func (f Fault) mayStay() bool { return f == Apart || f == Deaf || f == Mute || f == Flap }
 
 // others are the members besides host.
 func others(host string) []string { return []string{Other(host), "arbiter"} }
 
 // Faults are all there are.
 func Faults() []Fault {
-	return []Fault{Kill, KillGuard, Freeze, FreezeAll, PowerOff, Cut, Unplug, Apart, Deaf, Mute, HandOver}
+	return []Fault{Kill, KillGuard, Freeze, FreezeAll, PowerOff, Cut, Unplug, Apart, Deaf, Mute, HandOver, SigTerm, Flap}
 }
 
 // ParseFaults reads a list such as "kill,poweroff".
@@ -81,6 +83,10 @@ func (p *Pool) Inflict(ctx context.Context, f Fault, host string) (time.Time, er
 		return time.Now(), p.block(f, host, p.lab.Block)
 	case HandOver:
 		return p.handOver(ctx, host)
+	case SigTerm:
+		return p.stopped(host)
+	case Flap:
+		return time.Now(), nil // the trial lets it come and go
 	}
 	proc, err := p.Process(host)
 	if err != nil {
@@ -156,11 +162,11 @@ func (p *Pool) Repair(ctx context.Context, f Fault, host string) error {
 			return err
 		}
 		return p.StartHost(ctx, host)
-	case Kill, KillGuard:
+	case Kill, KillGuard, SigTerm:
 		return p.StartHost(ctx, host)
 	case Freeze, FreezeAll:
 		return h.Thaw()
-	case Cut, Unplug:
+	case Cut, Unplug, Flap:
 		return link.Heal()
 	case Apart:
 		return p.lab.Join(host, Other(host))

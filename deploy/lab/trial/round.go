@@ -28,6 +28,7 @@ type Round struct {
 	ProtectedMS  float64      `json:"protected_ms"`    // from repair to Protected
 	Refused      int          `json:"refused"`         // writes that were answered with an error
 	Resent       int          `json:"resent"`          // writes that were cut off unanswered, and acknowledged when sent again
+	Moves        int          `json:"moves,omitempty"` // of Primary, while a link came and went
 	Changeover   *Changeover  `json:"last_changeover"` // the Manager's own account
 	Compared     []Comparison `json:"compared"`
 	Unasked      string       `json:"unasked,omitempty"` // a change of Primary that nobody caused
@@ -108,6 +109,11 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 	}
 	served := r.At
 	switch {
+	case f == Flap:
+		if err := t.flap(ctx, &r, host); err != nil {
+			return r, err
+		}
+		served = time.Now()
 	case f.mayStay():
 		// Long enough for every timer to run out. Whoever serves then does so in spite of the fault.
 		if at, err := t.waitMoved(ctx, host, r.At, stayFor); err == nil && r.WasPrimary {
