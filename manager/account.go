@@ -67,7 +67,9 @@ func (e *engine) account(ctx context.Context, d *duty, r pool.Reign, base <-chan
 	if r.Changeover.Kind == "start" || r.Changeover.Kind == "" {
 		due = nil
 	}
-	began, gathered := time.Now(), time.Now()
+	began, gathered, tended := time.Now(), time.Now(), time.Now()
+	var plan drillPlan
+	var next time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,6 +83,10 @@ func (e *engine) account(ctx context.Context, d *duty, r pool.Reign, base <-chan
 		if time.Since(gathered) > gatherEvery {
 			gathered = time.Now()
 			e.gatherEvidence(ctx)
+		}
+		if time.Since(tended) > time.Second {
+			tended = time.Now()
+			e.tendDrills(ctx, &plan, &next)
 		}
 		e.pool.SetExtra(map[string]any{"field_units": len(d.broker.Sessions())})
 	}

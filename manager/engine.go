@@ -40,8 +40,9 @@ type engine struct {
 	ready  chan struct{} // closed once pool and proposer are set
 	events chan journal.Event
 
-	duty atomic.Pointer[duty] // while this node is Primary
-	link linkCheck
+	duty     atomic.Pointer[duty]  // while this node is Primary
+	drilling atomic.Pointer[drill] // under way, led by this node
+	link     linkCheck
 	// transfer is the last whole copy of the database that was sent or received.
 	transfer *transfer
 }
@@ -241,8 +242,23 @@ func (e *engine) handOverOnStop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	if err := e.pool.HandOverFor(ctx, pool.CauseStopped, "this Manager is being stopped", func(s string) { e.m.log.Info("hand over", "step", s) }); err != nil {
-		e.m.log.Warn("stopping without a hand over", "error", err)
+	term, began := e.pool.State().Term, time.Now()
+	steps := func(s string) { e.m.log.Info("hand over", "step", s) }
+	for {
+		err := e.pool.HandOverFor(ctx, pool.CauseStopped, "this Manager is being stopped", steps)
+		if err == nil {
+			break
+		}
+		// A Backup that has just fallen an entry behind is in step again in a moment.
+		if time.Since(began) > time.Second || e.pool.State().Status != pool.Primary || e.pool.State().Health == pool.Failure {
+			e.m.log.Warn("stopping without a hand over", "error", err)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	// The new Primary's first entries still want this node's copy: it goes once they are there.
+	if _, err := e.awaitHandOver(ctx, "", began, term, steps); err != nil {
+		e.m.log.Warn("stopping before the other Manager has the virtual IP", "error", err)
 	}
 }
 

@@ -44,6 +44,7 @@ func (m *Manager) registerCalls() {
 	m.port.HandleCall(methodPrepare, m.fromPool, decoded(m.onPrepare))
 	m.port.HandleCall(methodHold, m.fromPool, decoded(m.onHold))
 	m.port.HandleCall(pool.MethodReopen, m.fromPool, decoded(m.onReopen))
+	m.answerDrills()
 	m.port.HandleCall(methodKey, m.fromPool, decoded(m.onKey))
 	m.port.HandleCall(pool.MethodSightings, m.fromPool, decoded(m.onSightings))
 	m.port.HandleCall(methodHandOver, m.fromPool, decoded(m.onHandOver))

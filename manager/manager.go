@@ -35,6 +35,7 @@ type Config struct {
 	PoolListen           string
 	ConfigurationTimeout time.Duration // 0: 10 minutes
 	VerifyEvery          time.Duration // how often a running pool verifies itself; 0: every 30 s
+	DrillSettle          time.Duration // how long a drill waits for the pool in between; 0: 60 s
 	GuardCommand         []string      // argv of the guard of the virtual IP; nil: this program with "guard"
 	Version              string
 	Modules              []string // licensed modules, sorted; nil: this product has none
@@ -142,6 +143,9 @@ func start(cfg Config) (*Manager, error) {
 	}
 	if cfg.VerifyEvery == 0 {
 		cfg.VerifyEvery = watchEvery
+	}
+	if cfg.DrillSettle == 0 {
+		cfg.DrillSettle = DefaultDrillSettle
 	}
 	if cfg.GuardCommand == nil {
 		cfg.GuardCommand = []string{"/proc/self/exe", "guard"}

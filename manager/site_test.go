@@ -54,10 +54,11 @@ func TestMain(m *testing.M) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	limit, _ := time.ParseDuration(os.Getenv("SITE_LIMIT"))
 	every, _ := time.ParseDuration(os.Getenv("SITE_VERIFY"))
+	settle, _ := time.ParseDuration(os.Getenv("SITE_DRILL_SETTLE"))
 	var err error
 	switch what {
 	case "manager":
-		err = manager.Run(ctx, manager.Config{Dir: os.Getenv("SITE_DIR"), ConfigurationTimeout: limit, VerifyEvery: every, Version: os.Getenv("SITE_VERSION"), Log: log})
+		err = manager.Run(ctx, manager.Config{Dir: os.Getenv("SITE_DIR"), ConfigurationTimeout: limit, VerifyEvery: every, DrillSettle: settle, Version: os.Getenv("SITE_VERSION"), Log: log})
 	case "arbiter":
 		err = arbiter.Run(ctx, arbiter.Config{Dir: os.Getenv("SITE_DIR"), Version: os.Getenv("SITE_VERSION"), Log: log})
 	}

@@ -141,7 +141,10 @@ var causeWords = map[string]string{
 func CauseWord(code string) string { return cmp.Or(causeWords[code], code) }
 
 // historyWords are the templates' own words for this page.
-var historyWords = template.FuncMap{"causeWord": CauseWord, "beforeSeconds": func() int { return BeforeSeconds }}
+var historyWords = template.FuncMap{"causeWord": CauseWord, "beforeSeconds": func() int { return BeforeSeconds },
+	"drillWord": func(result string) string {
+		return map[string]string{"running": "Under way", "passed": "Passed", "failed": "Failed", "aborted": "Aborted"}[result]
+	}}
 
 func (s *Server) historyRoutes(e *echo.Echo) {
 	e.GET("/changeovers", s.changeoversPage)

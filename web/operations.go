@@ -22,6 +22,7 @@ type Operations interface {
 	Auditor
 	Notices
 	History
+	Drills
 	Keys
 	Telemetry
 	// Units lists the field units.

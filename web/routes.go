@@ -96,6 +96,7 @@ func (s *Server) routes() *echo.Echo {
 	s.logRoutes(e)
 	s.noticeRoutes(e)
 	s.historyRoutes(e)
+	s.drillRoutes(e)
 	s.telemetryRoutes(e)
 	e.POST("/login", s.login, s.limit(0.5, 5))
 	e.POST("/logout", s.logout)

@@ -8,7 +8,9 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
+	"redundancypool/manager/control"
 	"redundancypool/web"
 )
 
@@ -78,4 +80,63 @@ func printRecord(w io.Writer, c web.ChangeoverRecord) {
 	if len(c.Awaited) > 0 {
 		fmt.Fprintf(w, "  still to be heard: %s\n", strings.Join(c.Awaited, ", "))
 	}
+}
+
+type drillCmd struct {
+	data
+	Schedule string        `placeholder:"WHEN" help:"Run no drill now but by itself: \"sun,wed 03:00 Europe/Berlin\", or off."`
+	Limit    time.Duration `placeholder:"TIME" help:"The longest interruption allowed, such as 500ms; without --schedule too it is only stored."`
+	JSON     bool          `help:"One JSON object instead of the steps."`
+}
+
+func (d *drillCmd) Run(ctx context.Context, con console) error {
+	if d.Schedule != "" || d.Limit != 0 {
+		return con.done(con.connect(d.Data).SetDrill(ctx, d.Schedule, d.Limit.Milliseconds()))
+	}
+	v, err := con.connect(d.Data).Drill(ctx, func(s control.Step) error {
+		if d.JSON {
+			return nil
+		}
+		_, err := fmt.Fprintf(con.out, "%6d ms  %s\n", s.AtMS, s.Text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	raw, ok := v.(json.RawMessage)
+	if !ok {
+		return errors.New("the report is not a JSON object: use commands of the same version as the running process")
+	}
+	var r web.DrillReport
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("read the report: %w: use commands of the same version as the running process", err)
+	}
+	if d.JSON {
+		if err := printJSON(con.out, raw); err != nil {
+			return err
+		}
+	}
+	var why []string
+	for _, l := range r.Legs() {
+		if !d.JSON {
+			fmt.Fprintf(con.out, "%s to %s, term %d: interrupted for %.1f ms%s\n", l.From, l.To, l.Term, l.GapMS, checkText(l.Check))
+		}
+	}
+	for _, reason := range r.Reasons {
+		why = append(why, reason.Text)
+	}
+	if r.Result != "passed" {
+		return fmt.Errorf("the drill %s: %s", map[string]string{"failed": "failed", "aborted": "was aborted"}[r.Result], strings.Join(why, "; "))
+	}
+	if !d.JSON {
+		fmt.Fprintf(con.out, "passed: both interruptions within %d ms\n", r.LimitMS)
+	}
+	return nil
+}
+
+func checkText(c *web.ContinuityCheck) string {
+	if c == nil {
+		return ", records not checked"
+	}
+	return fmt.Sprintf(", %d lost, %d stored twice, checked over %d records of %d numbered units", c.Lost, c.StoredTwice, c.Records, c.Units)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -38,6 +39,59 @@ func TestTheHistoryIsPrinted(t *testing.T) {
 	}
 	out.Reset()
 	if code := run(t.Context(), []string{"redundancy", "history", "--json", "--data", "d"}, con); code != exitDone || !json.Valid(out.Bytes()) || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("exit %d, printed %s", code, out.String())
+	}
+}
+
+const drillReport = `{"key":"k","by":"ann","at":"2026-01-02T03:04:05Z","ended":"2026-01-02T03:04:30Z","result":"%s","limit_ms":500,
+"out":{"from":"m1","to":"m2","term":8,"gap_ms":41.5,"check":{"at":"2026-01-02T03:04:15Z","lost":0,"stored_twice":0,"units":2,"records":90}},
+"back":{"from":"m2","to":"m1","term":9,"gap_ms":600,"check":null},"reasons":[{"code":"too_long","text":"it took too long"}],"steps":[]}`
+
+func (f *fakeManager) Drill(_ context.Context, step func(control.Step) error) (any, error) {
+	f.tell("drill")
+	if err := step(control.Step{AtMS: 7, Text: "handing over"}); err != nil {
+		return nil, err
+	}
+	result := "passed"
+	if f.bad {
+		result = "failed"
+	}
+	return json.RawMessage(fmt.Sprintf(drillReport, result)), f.err
+}
+
+func (f *fakeManager) SetDrill(_ context.Context, schedule string, limit int64) (control.Done, error) {
+	return f.tell("drills %q %d", schedule, limit)
+}
+
+func TestADrillIsPrintedAndScheduled(t *testing.T) {
+	for _, tt := range []struct {
+		args      string
+		bad       bool
+		code      int
+		out, told string
+	}{
+		{"", false, exitDone, "     7 ms  handing over\nm1 to m2, term 8: interrupted for 41.5 ms, 0 lost, 0 stored twice, checked over 90 records of 2 numbered units\nm2 to m1, term 9: interrupted for 600.0 ms, records not checked\npassed: both interruptions within 500 ms\n", "drill"},
+		{"", true, exitRefused, "     7 ms  handing over\nm1 to m2, term 8: interrupted for 41.5 ms, 0 lost, 0 stored twice, checked over 90 records of 2 numbered units\nm2 to m1, term 9: interrupted for 600.0 ms, records not checked\n", "drill"},
+		{"--schedule|sun 03:00 UTC", false, exitDone, "", `drills "sun 03:00 UTC" 0`},
+		{"--limit|500ms", false, exitDone, "", `drills "" 500`},
+	} {
+		f := &fakeManager{bad: tt.bad}
+		var out, errs bytes.Buffer
+		args := []string{"redundancy", "drill", "--data", "d"}
+		if tt.args != "" {
+			args = append(args, strings.Split(tt.args, "|")...)
+		}
+		code := run(t.Context(), args, console{out: &out, err: &errs, connect: func(string) control.Manager { return f }})
+		if code != tt.code || tt.out != "" && out.String() != tt.out || f.told[0] != tt.told {
+			t.Errorf("%q: exit %d, told %q, printed\n%s%s", tt.args, code, f.told, out.String(), errs.String())
+		}
+		if tt.bad && !strings.Contains(errs.String(), "the drill failed: it took too long") {
+			t.Errorf("says %q", errs.String())
+		}
+	}
+	f := &fakeManager{}
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"redundancy", "drill", "--json", "--data", "d"}, console{out: &out, err: &out, connect: func(string) control.Manager { return f }}); code != exitDone || !json.Valid(out.Bytes()) {
 		t.Errorf("exit %d, printed %s", code, out.String())
 	}
 }

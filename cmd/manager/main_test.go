@@ -18,6 +18,7 @@ import (
 
 // fakeManager prints what it is told and answers from its fields.
 type fakeManager struct {
+	bad bool // a drill fails
 	control.Members
 	told    []string
 	confirm []control.Question // wanted before a change goes on

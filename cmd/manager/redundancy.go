@@ -27,6 +27,7 @@ type redundancyCmd struct {
 	Handover    handoverCmd    `cmd:"" help:"Move the Primary to the other Manager, in order."`
 	Replace     replaceCmd     `cmd:"" help:"Put a new machine in the place of a member, on the Primary."`
 	Resync      resyncCmd      `cmd:"" help:"Throw the other Manager's copy away and make it anew, on the Primary."`
+	Drill       drillCmd       `cmd:"" help:"Move Primary to the other Manager and back, with a report; or say when that runs by itself."`
 	History     historyCmd     `cmd:"" help:"The changes of Primary: cause, times, what each member saw, and the check of the records."`
 	Recover     recoverCmd     `cmd:"" help:"Last resort: make a lone survivor work alone."`
 }

@@ -78,6 +78,13 @@ func (f *fakeManager) History(_ context.Context, limit int) (any, error) {
 	f.tell("history %d", limit)
 	return map[string]int{"n": limit}, f.err
 }
+func (f *fakeManager) Drill(_ context.Context, step func(Step) error) (any, error) {
+	f.tell("drill")
+	return map[string]int{"n": 1}, errors.Join(step(Step{AtMS: 5, Code: "out"}), f.err)
+}
+func (f *fakeManager) SetDrill(_ context.Context, schedule string, limit int64) (Done, error) {
+	return f.tell("drills %s %d", schedule, limit)
+}
 func (f *fakeManager) Recover(_ context.Context, yes bool) (Done, error) {
 	return f.tell("recover %t", yes)
 }
@@ -172,6 +179,13 @@ func TestEveryOperationArrives(t *testing.T) {
 	if fmt.Sprintf("%s", past) != `{"n":7}` {
 		t.Errorf("history %s", past)
 	}
+	drilled := ""
+	report, err := r.Drill(ctx, func(s Step) error { drilled += s.Code; return nil })
+	must(err)
+	if fmt.Sprintf("%s", report) != `{"n":1}` || drilled != "out" {
+		t.Errorf("drill %s, steps %q", report, drilled)
+	}
+	done(r.SetDrill(ctx, "off", 500))
 	done(r.Recover(ctx, true))
 	profile, err := r.AddUnit(ctx, "u1")
 	must(err)
@@ -207,6 +221,8 @@ deactivate false
 token
 handover backup
 history 7
+drill
+drills off 500
 recover true
 unit add u1
 unit list

@@ -299,6 +299,11 @@ func (p *Pool) serveLink(conn *transport.Conn) {
 			p.touch(id, c.path)
 			p.onRelease(id, *m.Release)
 			continue
+		case m.Bye:
+			p.mu.Lock()
+			p.peerGoneLocked(pr)
+			p.mu.Unlock()
+			continue
 		case m.Record != nil:
 			p.touch(id, c.path)
 			p.onRecord(id, *m.Record)

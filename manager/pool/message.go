@@ -9,7 +9,9 @@ type linkMessage struct {
 	Release *release `json:"r,omitempty"`
 	Ask     *ask     `json:"q,omitempty"`
 	Verdict *verdict `json:"v,omitempty"`
-	Record  *Record  `json:"rc,omitempty"` // to an Arbiter: what was agreed meanwhile
+	// Bye: the sender's process ends now, in order; what it would have stored is not to be waited for.
+	Bye    bool    `json:"z,omitempty"`
+	Record *Record `json:"rc,omitempty"` // to an Arbiter: what was agreed meanwhile
 }
 
 // beat is a heartbeat. With Lead the sender leads in Term and asks for a lease.

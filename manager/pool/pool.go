@@ -357,6 +357,13 @@ func (p *Pool) end(farewell bool) error {
 	if farewell && p.raft.State() == raft.Leader && !p.arbiter() {
 		p.releaseAll(p.raft.CurrentTerm(), "", "", "shutting down")
 	}
+	if farewell && !p.arbiter() {
+		for _, m := range p.Record().Members {
+			if m.ID != p.self {
+				p.tell(m.ID, linkMessage{Bye: true})
+			}
+		}
+	}
 	p.cancel(ErrClosed)
 	p.trans.EndTerm()
 	if p.gate != nil {
