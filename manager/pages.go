@@ -148,9 +148,7 @@ func (d desk) Worst(values map[string]string) (time.Duration, error) {
 
 // Set implements web.Forming.
 func (d desk) Set(ctx context.Context, values map[string]string, pairing, arbiterPairing string) (string, error) {
-	text, err := said(d.faces().Set(ctx, control.Form{Values: values, Pairing: pairing, ArbiterPairing: arbiterPairing, Yes: true}))
-	d.prune(ctx) // each try makes a save
-	return text, err
+	return said(d.faces().Set(ctx, control.Form{Values: values, Pairing: pairing, ArbiterPairing: arbiterPairing, Yes: true}))
 }
 
 // Token implements web.Forming.

@@ -2,72 +2,38 @@ package manager
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
+	"io"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"redundancypool/web"
 )
 
-// mostSaves is how many saved copies are kept; the oldest go first.
-const mostSaves = 20
-
 // Saves implements web.Data.
 func (d desk) Saves(context.Context) ([]web.Save, error) {
-	list, err := os.ReadDir(d.m.savesDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	all, err := d.m.listSaves()
+	out := make([]web.Save, 0, len(all))
+	for _, s := range all {
+		n := s.Note
+		out = append(out, web.Save{Name: s.Name, Bytes: s.Bytes, At: s.At, Why: n.Why, Who: n.Who, Schema: n.Schema, Units: n.Units, Events: n.Events, Samples: n.Samples})
 	}
-	var out []web.Save
-	for _, f := range list {
-		if info, err := f.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(f.Name(), ".db") {
-			out = append(out, web.Save{Name: f.Name(), Bytes: info.Size(), At: info.ModTime().UTC()})
-		}
-	}
-	slices.SortFunc(out, func(a, b web.Save) int { return b.At.Compare(a.At) })
-	return out, nil
+	return out, err
 }
 
 // Save implements web.Data.
-func (d desk) Save(ctx context.Context) (string, error) {
-	if err := os.MkdirAll(d.m.savesDir(), 0o700); err != nil {
-		return "", err
-	}
-	name := "by-hand-" + time.Now().UTC().Format("20060102T150405.000Z") + ".db"
-	text, err := said(d.faces().SaveDatabase(ctx, filepath.Join(d.m.savesDir(), name)))
-	if err == nil {
-		d.prune(ctx)
-	}
-	return text, err
-}
-
-// prune removes the oldest saves beyond mostSaves.
-func (d desk) prune(ctx context.Context) {
-	all, err := d.Saves(ctx)
-	for i := mostSaves; err == nil && i < len(all); i++ {
-		err = os.Remove(filepath.Join(d.m.savesDir(), all[i].Name))
-	}
+func (d desk) Save(ctx context.Context, who string) (string, error) {
+	e, err := d.faces().openDatabase(ctx)
 	if err != nil {
-		d.m.log.Warn("remove old saves", "error", err)
+		return "", pageError(err)
 	}
+	file, err := d.m.saveAs(ctx, e, "by-hand", "asked for", who)
+	return "saved as " + filepath.Base(file), err
 }
 
 // SavePath implements web.Data.
 func (d desk) SavePath(name string) (string, error) {
-	all, err := d.Saves(context.Background())
-	if err != nil {
-		return "", err
-	}
-	for _, s := range all {
-		if s.Name == name {
-			return filepath.Join(d.m.savesDir(), s.Name), nil
-		}
-	}
-	return "", &web.Problem{Code: "unknown", Message: "there is no such save", Fix: "choose one of the list"}
+	file, err := d.m.savePath(name)
+	return file, pageError(err)
 }
 
 // Restore implements web.Data.
@@ -77,6 +43,52 @@ func (d desk) Restore(ctx context.Context, name string, yes bool) (string, error
 		return "", err
 	}
 	return said(d.faces().RestoreDatabase(ctx, file, yes))
+}
+
+// DeleteSave implements web.Data.
+func (d desk) DeleteSave(ctx context.Context, name string, yes bool) (string, error) {
+	return said(d.faces().DeleteSave(ctx, name, yes))
+}
+
+// Upload implements web.Data.
+func (d desk) Upload(ctx context.Context, who, name string, body io.Reader) (string, error) {
+	text, err := d.m.takeIn(ctx, who, name, body)
+	return text, pageError(err)
+}
+
+// SavesKept implements web.Data.
+func (d desk) SavesKept() web.Retention { return web.Retention(d.m.saveRetention()) }
+
+// KeepSaves implements web.Data.
+func (d desk) KeepSaves(_ context.Context, r web.Retention) (string, error) {
+	if err := d.m.setSaveRetention(saveRetention(r)); err != nil {
+		return "", pageError(err)
+	}
+	return "stored", nil
+}
+
+// Exports implements web.Data.
+func (d desk) Exports() ([]web.Export, error) {
+	all, err := d.m.listBeyond()
+	out := make([]web.Export, 0, len(all))
+	for _, x := range all {
+		out = append(out, web.Export(x))
+	}
+	return out, err
+}
+
+// ExportPath implements web.Data.
+func (d desk) ExportPath(name string) (string, error) {
+	all, err := d.m.listBeyond()
+	if err != nil {
+		return "", err
+	}
+	for _, x := range all {
+		if x.Name == name {
+			return filepath.Join(d.m.beyondDir(), x.Name), nil
+		}
+	}
+	return "", &web.Problem{Code: "unknown", Message: "there is no such export", Fix: "choose one of the list"}
 }
 
 // Units implements web.Operations.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"redundancypool/manager/control"
 	"redundancypool/manager/journal"
 )
 
@@ -168,3 +170,88 @@ func (m *Manager) removeSave(name string) error {
 	}
 	return err
 }
+
+// savePath returns the file of a save in the list.
+func (m *Manager) savePath(name string) (string, error) {
+	all, err := m.listSaves()
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		if s.Name == name {
+			return filepath.Join(m.savesDir(), s.Name), nil
+		}
+	}
+	return "", refuse("unknown", "choose one of the list", "there is no save %.80q", name)
+}
+
+// takeIn adds a saved file from elsewhere to the list, once it has been found good.
+func (m *Manager) takeIn(ctx context.Context, who, name string, body io.Reader) (string, error) {
+	e, err := faces{m}.openDatabase(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(m.savesDir(), 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(m.savesDir(), ".upload-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name()) // renamed by now, or worth nothing
+	_, err = io.Copy(f, body)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", fmt.Errorf("take the file in: %w", err)
+	}
+	c, err := e.db.RestoreCheck(ctx, f.Name())
+	if err != nil {
+		return "", refuse("not_a_save", "send a file that a Manager of this or an older release saved", "the file cannot be restored: %v", err)
+	}
+	file := filepath.Join(m.savesDir(), "uploaded-"+stamp()+".db")
+	if err := os.Rename(f.Name(), file); err != nil {
+		return "", err
+	}
+	n := saveNote{Why: fmt.Sprintf("taken in from %.80q", filepath.Base(name)), Who: who, Schema: c.Schema, Index: c.Index, Pool: c.Pool, Samples: -1}
+	if err := os.WriteFile(file+noteSuffix, []byte(asJSON(n)), 0o600); err != nil {
+		m.log.Warn("the note beside a save is missing", "error", err)
+	}
+	m.event(journal.Info, "database", "uploaded", "a saved file was taken in as "+filepath.Base(file), map[string]any{"by": who})
+	m.pruneSaves()
+	return "taken in as " + filepath.Base(file), nil
+}
+
+// DeleteSave implements control.Saves.
+func (f faces) DeleteSave(_ context.Context, name string, yes bool) (control.Done, error) {
+	if _, err := f.m.savePath(name); err != nil {
+		return control.Done{}, err
+	}
+	if !yes {
+		return control.Done{}, &control.Error{Code: "confirm", Message: "a save is deleted", Fix: "confirm it, or give --yes", Confirm: []control.Question{{Code: "delete", Text: "The save " + name + " is deleted for good."}}}
+	}
+	if err := f.m.removeSave(name); err != nil {
+		return control.Done{}, err
+	}
+	f.m.event(journal.Info, "database", "save_deleted", "the save "+name+" was deleted", nil)
+	return control.Done{Message: "deleted"}, nil
+}
+
+// ListSaves implements control.Saves.
+func (f faces) ListSaves(context.Context) ([]control.Save, error) {
+	all, err := f.m.listSaves()
+	out := make([]control.Save, 0, len(all))
+	for _, s := range all {
+		n := s.Note
+		out = append(out, control.Save{Name: s.Name, Bytes: s.Bytes, AtMS: s.At.UnixMilli(), Why: n.Why, Who: n.Who, Schema: n.Schema, Units: n.Units, Events: n.Events, Samples: n.Samples})
+	}
+	return out, err
+}
+
+// KeepSaves implements control.Saves.
+func (f faces) KeepSaves(_ context.Context, count, days int) (control.Done, error) {
+	if err := f.m.setSaveRetention(saveRetention{count, days}); err != nil {
+		return control.Done{}, err
+	}
+	return control.Done{Message: fmt.Sprintf("%d saves are kept, for %d days (0: for ever)", count, days)}, nil
+}
+
+func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }

@@ -3,10 +3,6 @@ package manager
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"time"
 
 	"redundancypool/manager/control"
 	"redundancypool/manager/database"
@@ -32,49 +28,17 @@ func (f faces) SaveDatabase(ctx context.Context, file string) (control.Done, err
 	if err != nil {
 		return control.Done{}, err
 	}
+	if file == "" {
+		if file, err = f.m.saveAs(ctx, e, "by-hand", "asked for", "the command line"); err != nil {
+			return control.Done{}, err
+		}
+		return control.Done{Message: "saved to " + file}, nil
+	}
 	if err := e.db.Save(ctx, file, false); err != nil {
 		return control.Done{}, err
 	}
 	f.m.event(journal.Info, "database", "saved", "the database was saved to "+file, nil)
 	return control.Done{Message: "saved to " + file}, nil
-}
-
-// RestoreDatabase implements control.Database: in a pool of one only, because a pool's members
-// must get it through the log.
-func (f faces) RestoreDatabase(ctx context.Context, file string, yes bool) (control.Done, error) {
-	e, err := f.openDatabase(ctx)
-	if err != nil {
-		return control.Done{}, err
-	}
-	if len(e.pool.Record().Members) > 1 {
-		return control.Done{}, refuse("in_pool", "leave the pool, restore, and form it again: the Backup then gets the restored data", "a database is restored on a Standalone Manager only")
-	}
-	saved, err := e.db.RestoreCheck(ctx, file)
-	if err != nil {
-		return control.Done{}, fmt.Errorf("file %s cannot be restored: %w", file, err)
-	}
-	if !yes {
-		return control.Done{}, &control.Error{Code: "confirm", Message: "restoring replaces the present data", Fix: "confirm it, or give --yes", Confirm: []control.Question{
-			{Code: "replace_data", Text: fmt.Sprintf("The present data are saved to %s and replaced by %s (%d bytes). A saved copy has no logins: people, API tokens and field units that are known here now go on; a field unit of the copy alone needs a new profile.", f.m.savesDir(), file, saved.Size), Word: "restore"}}}
-	}
-	if err := os.MkdirAll(f.m.savesDir(), 0o700); err != nil {
-		return control.Done{}, err
-	}
-	keep := filepath.Join(f.m.savesDir(), "before-restore-"+time.Now().UTC().Format("20060102T150405.000Z")+".db")
-	if err := e.db.Save(ctx, keep, false); err != nil {
-		return control.Done{}, fmt.Errorf("save the present data first: %w", err)
-	}
-	// The log before knows nothing of the restored data: a Backup filled from it would not have
-	// them. So the log starts anew from the database at the restart.
-	if err := f.m.askIsolate(e.pool.Record().Phase); err != nil {
-		return control.Done{}, err
-	}
-	if err := e.db.Restore(ctx, file, false); err != nil {
-		return control.Done{}, err // the fresh start of the log does no harm
-	}
-	f.m.requestRestart("the database was restored")
-	f.m.event(journal.Warning, "database", "restored", "the database was restored from "+file+"; the earlier data are in "+keep, nil)
-	return control.Done{Message: "restored from " + file + "; the earlier data are in " + keep}, nil
 }
 
 // Query implements control.Database.

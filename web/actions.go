@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"net/http"
-	"path"
 
 	"github.com/labstack/echo/v4"
 )
@@ -86,42 +85,6 @@ func (s *Server) action(c echo.Context) error {
 		})
 	}
 	return echo.ErrNotFound
-}
-
-func (s *Server) databasePage(c echo.Context) error {
-	sh := s.shell(c, "Database", "/database")
-	saves, err := s.cfg.Operations.Saves(c.Request().Context())
-	if err != nil {
-		sh.Problem = s.problemOf(c, err)
-	}
-	return c.Render(http.StatusOK, "database.html", struct {
-		shell
-		Saves []Save
-	}{sh, saves})
-}
-
-func (s *Server) saveDatabase(c echo.Context) error {
-	text, err := s.cfg.Operations.Save(c.Request().Context())
-	if err != nil {
-		text = s.problemOf(c, err).Error()
-	}
-	return done(c, "/database", text)
-}
-
-func (s *Server) restoreDatabase(c echo.Context) error {
-	name := c.FormValue("name")
-	return s.confirmed(c, "/database", "Restore the database", "Restore", map[string]string{"name": name}, func(ctx context.Context, yes bool) (string, error) {
-		return s.cfg.Operations.Restore(ctx, name, yes)
-	})
-}
-
-func (s *Server) download(c echo.Context) error {
-	file, err := s.cfg.Operations.SavePath(c.Param("name"))
-	if err != nil {
-		return echo.NewHTTPError(http.StatusNotFound, "there is no such save")
-	}
-	noStore(c)
-	return c.Attachment(file, path.Base(file))
 }
 
 // unitsView is the page of the field units; Profile is that of one just added.

@@ -23,6 +23,7 @@ type fakeDesk struct {
 	acts     []Act
 	notices  fakeNotices
 	seats    []Seat
+	export   string
 }
 
 func (d *fakeDesk) tell(what string) (string, error) {
@@ -98,7 +99,7 @@ func (d *fakeDesk) Recover(_ context.Context, y bool) (string, error)      { ret
 func (d *fakeDesk) Saves(context.Context) ([]Save, error) {
 	return []Save{{Name: "a.db", Bytes: 40960, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}, nil
 }
-func (d *fakeDesk) Save(context.Context) (string, error) { return d.tell("save") }
+func (d *fakeDesk) Save(context.Context, string) (string, error) { return d.tell("save") }
 func (d *fakeDesk) SavePath(string) (string, error) {
 	return "", &Problem{Code: "unknown", Message: "there is no such save"}
 }

@@ -73,16 +73,6 @@ type Forming interface {
 	Recover(ctx context.Context, yes bool) (string, error)
 }
 
-// Data is this node's database.
-type Data interface {
-	// Saves lists the saved copies, newest first.
-	Saves(ctx context.Context) ([]Save, error)
-	Save(ctx context.Context) (string, error)
-	// SavePath returns the file of a save in the list; a *Problem for any other name.
-	SavePath(name string) (string, error)
-	Restore(ctx context.Context, name string, yes bool) (string, error)
-}
-
 // Settings are what the form shows.
 type Settings struct {
 	Values      map[string]string // by the keys of the settings file; lower-case words, Go durations
@@ -207,13 +197,6 @@ func (c Copy) Percent() int {
 		return 0
 	}
 	return int(100 * c.Bytes / c.Total)
-}
-
-// Save is one saved copy of the database.
-type Save struct {
-	Name  string
-	Bytes int64
-	At    time.Time
 }
 
 // Unit is one field unit.

@@ -48,8 +48,8 @@ func (s *Server) routes() *echo.Echo {
 			ReferrerPolicy:        "same-origin",
 		}),
 		echo.WrapMiddleware(http.NewCrossOriginProtection().Handler),
-		middleware.BodyLimit(maxBody),
-		s.limit(50, 100),
+		middleware.BodyLimitWithConfig(middleware.BodyLimitConfig{Limit: maxBody, Skipper: func(c echo.Context) bool { return c.Path() == uploadPath }}),
+		s.limit(50, 300),
 		s.held,
 		s.audit,
 		s.guard,
@@ -79,10 +79,7 @@ func (s *Server) routes() *echo.Echo {
 	e.POST("/actions/:what", s.action)
 	s.trustRoutes(e)
 	s.certificateRoutes(e)
-	e.GET("/database", s.databasePage)
-	e.POST("/database/save", s.saveDatabase)
-	e.POST("/database/restore", s.restoreDatabase)
-	e.GET("/database/file/:name", s.download)
+	s.databaseRoutes(e)
 	s.memberRoutes(e)
 	e.GET("/units", s.unitsPage)
 	e.POST("/units/add", s.addUnit)

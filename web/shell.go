@@ -85,7 +85,9 @@ const (
 // open says when a page or call answers besides on a Manager that has all pages. Unlisted: only there.
 var open = map[string]int{
 	"/members": inLight, "/api/v1/redundancy/change": inLight,
-	"/": inLight, "/settings": inLight, "/database": inLight, "/database/save": inLight, "/database/file/:name": inLight,
+	"/": inLight, "/settings": inLight, "/database": inLight, "/database/save": inLight, "/database/file/:name": inLight, "/database/delete": inLight, "/database/keep": inLight, "/database/beyond/:name": inLight,
+	"/api/v1/database": inLight, "/api/v1/database/saves/:name": inLight, "/api/v1/database/exports/:name": inLight, uploadPath: inLight,
+	"/api/v1/database/save": inLight, "/api/v1/database/delete": inLight, "/api/v1/database/keep": inLight,
 	"/about": inLight, "/account": inLight, "/account/password": inLight, "/account/sessions": inLight, "/actions/:what": inLight, "/fallback": inLight,
 	"/waiting": inWaiting | inLight, "/waiting/token": inWaiting, "/waiting/cancel": inWaiting,
 	"/shell": inWaiting | inLight, "/login": inWaiting | inLight, "/logout": inWaiting | inLight, "/setup": inWaiting | inLight,

@@ -20,6 +20,7 @@ import (
 type fakeManager struct {
 	bad bool // a drill fails
 	control.Members
+	control.Saves
 	told    []string
 	confirm []control.Question // wanted before a change goes on
 	err     error

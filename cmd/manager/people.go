@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -117,38 +116,4 @@ type userLogoutCmd struct {
 
 func (u *userLogoutCmd) Run(ctx context.Context, con console) error {
 	return con.done(con.connect(u.Data).EndSessions(ctx, u.Name))
-}
-
-type databaseCmd struct {
-	Save    databaseSaveCmd    `cmd:"" help:"Write a consistent copy of this node's database to a file."`
-	Restore databaseRestoreCmd `cmd:"" help:"Replace the data by such a copy."`
-}
-
-type databaseSaveCmd struct {
-	File string `arg:"" help:"The file to write."`
-	data
-}
-
-func (d *databaseSaveCmd) Run(ctx context.Context, con console) error {
-	file, err := filepath.Abs(d.File) // the running process has another working folder
-	if err != nil {
-		return fmt.Errorf("file %s: %w", d.File, err)
-	}
-	return con.done(con.connect(d.Data).SaveDatabase(ctx, file))
-}
-
-type databaseRestoreCmd struct {
-	File string `arg:"" type:"existingfile" help:"The file to read."`
-	data
-	yes
-}
-
-func (d *databaseRestoreCmd) Run(ctx context.Context, con console) error {
-	file, err := filepath.Abs(d.File)
-	if err != nil {
-		return fmt.Errorf("file %s: %w", d.File, err)
-	}
-	return con.confirmed(d.Yes, func(yes bool) (control.Done, error) {
-		return con.connect(d.Data).RestoreDatabase(ctx, file, yes)
-	})
 }

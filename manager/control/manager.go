@@ -16,6 +16,7 @@ type Manager interface {
 	Trust
 	Certificates
 	Members
+	Saves
 	History
 	Units
 	Users
@@ -62,8 +63,8 @@ type Users interface {
 
 // Database is this node's copy of the data.
 type Database interface {
-	// SaveDatabase writes a consistent copy to file (absolute), RestoreDatabase replaces the
-	// data by such a copy.
+	// SaveDatabase writes a consistent copy to file (absolute; empty: to the saves that the Manager
+	// keeps), RestoreDatabase replaces the data by such a copy or by one of those, by its name.
 	SaveDatabase(ctx context.Context, file string) (Done, error)
 	RestoreDatabase(ctx context.Context, file string, yes bool) (Done, error)
 	// Query runs one reading statement: columns is called once, then row for each row (its slice
@@ -188,6 +189,7 @@ func ManagerOps(m Manager) map[string]Handler {
 	maps.Copy(ops, trustOps(m))
 	maps.Copy(ops, certificateOps(m))
 	maps.Copy(ops, memberOps(m))
+	maps.Copy(ops, saveOps(m))
 	maps.Copy(ops, historyOps(m))
 	return ops
 }
