@@ -32,7 +32,7 @@ func (s *site) drill(name string, step func(string)) web.DrillReport {
 // Protected. When a member is lost in between it ends where it is, and says why.
 func TestADrill(t *testing.T) {
 	s := newSite(t, time.Minute)
-	s.env = append(s.env, "SITE_DRILL_SETTLE=12s")
+	s.env = append(s.env, "SITE_DRILL_SETTLE=9s")
 	s.start(masterHost, backupHost, arbiterHost)
 	s.form()
 	if d, err := s.remote(masterHost).SetDrill(t.Context(), "sun 03:00 Europe/Berlin", 20_000); err != nil || !strings.Contains(d.Message, "Sunday") {

@@ -138,5 +138,8 @@ func checkText(c *web.ContinuityCheck) string {
 	if c == nil {
 		return ", records not checked"
 	}
+	if c.Units == 0 && c.Lost+c.StoredTwice == 0 {
+		return ", records not checkable: no numbered unit has sent any since"
+	}
 	return fmt.Sprintf(", %d lost, %d stored twice, checked over %d records of %d numbered units", c.Lost, c.StoredTwice, c.Records, c.Units)
 }

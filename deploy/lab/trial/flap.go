@@ -50,7 +50,9 @@ func (t *Trial) flap(ctx context.Context, r *Round, host string) error {
 	before := ""
 	for _, s := range t.watch.Spans(r.At) {
 		if before != "" && s.Host != before {
-			r.Moves++
+			if r.Moves++; r.Moves == 1 && r.WasPrimary {
+				r.VIPMovedMS = ms(s.From.Sub(r.At))
+			}
 		}
 		before = s.Host
 	}

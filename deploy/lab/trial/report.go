@@ -179,6 +179,9 @@ func (r Round) Line() string {
 	default:
 		s += fmt.Sprintf(": longest silence %.1f ms", r.SilenceMS)
 	}
+	if r.Fault == Flap {
+		s += fmt.Sprintf(", Primary moved %d times", r.Moves)
+	}
 	return s + fmt.Sprintf("; %d acknowledged, lost %d, twice %d", acked, lost, twice)
 }
 
