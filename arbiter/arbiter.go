@@ -51,6 +51,7 @@ type Arbiter struct {
 	journal *journal.Journal
 	ending  <-chan struct{}
 	watch   context.CancelFunc // ends the look at the member's statuses; nil: none
+	facts   *Facts
 
 	// seen is member once more, for the status, which must not wait for mu: it is held while a
 	// disk may hang.
@@ -82,7 +83,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if _, err := os.Stat(filepath.Join(cfg.Dir, "settings.toml")); err == nil {
 		return fmt.Errorf("%s is a Manager's data folder; choose another with --data", cfg.Dir)
 	}
-	a := &Arbiter{cfg: cfg}
+	a := &Arbiter{cfg: cfg, facts: NewFacts(cfg.Dir)}
 	srv, err := a.control() // takes the folder's lock first
 	if err != nil {
 		return err
@@ -107,6 +108,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer a.stop()
 	cfg.Log.Info("arbiter serves", "port", ln.Addr().String(), "fingerprint", a.trust.Fingerprint().String())
 	a.event(journal.Info, "node", "started", "this Arbiter serves on "+ln.Addr().String())
+	go a.facts.Run(ctx) // not waited for: a disk that hangs would keep it
 	<-ctx.Done()
 	a.event(journal.Info, "node", "stopping", "this Arbiter is being stopped")
 	return nil
@@ -334,7 +336,7 @@ func ApproveMembers(s *trust.Store, rec pool.Record) error {
 
 func (a *Arbiter) openLocked(dir string, rec pool.Record) error {
 	p, err := pool.Open(pool.Config{
-		Dir: dir, Record: rec, Port: a.port, Dialer: a.dialer, Version: a.cfg.Version, Log: a.cfg.Log,
+		Dir: dir, Record: rec, Port: a.port, Dialer: a.dialer, Version: a.cfg.Version, Log: a.cfg.Log, Facts: a.facts.Now,
 		Event: a.poolEvent,
 		Expelled: func(why transport.Refusal) {
 			if why.Code == pool.GoneLeft {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -74,20 +73,6 @@ func (a *Arbiter) status() Status {
 		s.Members = append(s.Members, row)
 	}
 	return s
-}
-
-func size(dir string) int64 {
-	var n int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if i, err := d.Info(); err == nil {
-			n += i.Size()
-		}
-		return nil
-	})
-	return n
 }
 
 // Reset makes the folder that of a new Arbiter: identity, approvals and pools are removed, and

@@ -177,7 +177,7 @@ func (e *engine) openMember(ctx context.Context, rec pool.Record) (err error) {
 		Dir: m.poolDir(), Record: rec, Port: m.port, Dialer: m.dialer, Machine: machine{e.db, e.transfer},
 		Expelled: e.expelled,
 		Serve:    e.serve, Canary: e.canary, Event: e.poolEvent, Fit: e.fit, Version: m.cfg.Version, Log: m.log,
-		Maintenance: e.settings.Deactivated || deactivated(rec),
+		Maintenance: e.settings.Deactivated || deactivated(rec), Facts: e.facts,
 	})
 	if err != nil {
 		return errors.Join(err, e.closeKeeper(), e.db.Close())
@@ -260,6 +260,13 @@ func (e *engine) handOverOnStop() {
 	if _, err := e.awaitHandOver(ctx, "", began, term, steps); err != nil {
 		e.m.log.Warn("stopping before the other Manager has the virtual IP", "error", err)
 	}
+}
+
+// facts are shown of this Manager by every member. It does not block.
+func (e *engine) facts() pool.Facts {
+	f := e.m.facts.Now()
+	f.FieldUnits, f.Browsers = len(e.sessions()), e.m.pages.Browsers()
+	return f
 }
 
 // canary writes through the whole path.

@@ -2,6 +2,8 @@ package manager
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"redundancypool/manager/control"
 	"redundancypool/manager/pool"
 	"redundancypool/manager/pool/transport"
+	"redundancypool/web"
 )
 
 // HandOver moves Primary, from whichever Manager it is asked on.
@@ -40,7 +43,7 @@ func (f faces) HandOver(ctx context.Context, to string, step func(control.Step) 
 		_ = step(control.Step{AtMS: time.Since(began).Milliseconds(), Code: "step", Text: text})
 	}
 	if err := e.pool.HandOver(ctx, "asked for by an operator", report); err != nil {
-		return control.HandOverResult{}, err
+		return control.HandOverResult{}, notMoved(err)
 	}
 	return e.awaitHandOver(ctx, self.Name, began, st.Term, report)
 }
@@ -59,12 +62,16 @@ func (e *engine) handOverFromAfar(ctx context.Context, st pool.State, step func(
 			continue
 		}
 		report("asking " + o.Name + " to hand over")
-		var said []string
-		if err := e.m.call(ctx, o.Address, o.Fingerprint, methodHandOver, pool.Attempt{Pool: st.Record.Pool}, &said); err != nil {
-			return control.HandOverResult{}, err
+		var said []control.Step
+		err := e.m.call(ctx, o.Address, o.Fingerprint, methodHandOver, pool.Attempt{Pool: st.Record.Pool}, &said)
+		if isRefusal(err) {
+			return control.HandOverResult{}, notMoved(err)
+		}
+		if err != nil { // the question may have arrived, or not: what comes of it tells
+			report("no answer from " + o.Name + ": " + err.Error())
 		}
 		for _, s := range said {
-			report(s)
+			_ = step(s)
 		}
 		return e.awaitHandOver(ctx, o.Name, began, st.Term, report)
 	}
@@ -77,8 +84,13 @@ func (m *Manager) onHandOver(ctx context.Context, t pool.Attempt) (any, error) {
 	if e == nil || e.pool == nil || e.pool.Record().Pool != t.Pool {
 		return nil, transport.Refuse("unknown_pool", "this Manager is not in that pool")
 	}
-	said := []string{}
-	err := e.pool.HandOver(ctx, "asked for by an operator on the other Manager", func(s string) { said = append(said, s) })
+	said, began := []control.Step{}, time.Now()
+	err := e.pool.HandOver(ctx, "asked for by an operator on the other Manager", func(s string) {
+		said = append(said, control.Step{AtMS: time.Since(began).Milliseconds(), Code: "step", Text: s})
+	})
+	if code := moveCode(err); code != "" {
+		return nil, transport.Refuse(code, "%v", err)
+	}
 	return said, err
 }
 
@@ -114,5 +126,65 @@ func (e *engine) awaitHandOver(ctx context.Context, from string, began time.Time
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return control.HandOverResult{}, fmt.Errorf("the other Manager leads since %v, but has not reported the virtual IP: look at its status", time.Since(began).Round(time.Millisecond))
+	return control.HandOverResult{}, refuse("unknown", "look at the status of both Managers", "after %v no Manager has reported that it took over", time.Since(began).Round(time.Millisecond))
+}
+
+// moveCode is the outcome of a hand over that failed; empty: it did not, or for another reason.
+func moveCode(err error) string {
+	switch {
+	case errors.Is(err, pool.ErrHandOverRefused):
+		return "refused"
+	case errors.Is(err, pool.ErrHandOverAborted):
+		return "aborted"
+	case errors.Is(err, pool.ErrHandOverUnknown):
+		return "unknown"
+	}
+	return ""
+}
+
+// notMoved makes an error of a hand over, here or on the other Manager, one with its outcome.
+func notMoved(err error) error {
+	code := moveCode(err)
+	var no *transport.Refusal
+	if code == "" && errors.As(err, &no) {
+		code = no.Code
+	}
+	if code == "" {
+		return err
+	}
+	fix := map[string]string{
+		"refused": "remove that reason, then hand over again", "aborted": "look at the other Manager's log, then hand over again",
+		"unknown": "look at the status of both Managers",
+	}[code]
+	return refuse(code, fix, "%v", err)
+}
+
+// HandOver implements web.Moving.
+func (d desk) HandOver(ctx context.Context, step func(web.MoveStep)) (web.Move, error) {
+	r, err := d.faces().HandOver(ctx, "", func(s control.Step) error { step(web.MoveStep{AtMS: s.AtMS, Text: s.Text}); return nil })
+	if err != nil {
+		return web.Move{}, plainly(pageError(err))
+	}
+	return web.Move{From: r.From, To: r.To, Term: r.Term, GapMS: r.GapMS, Text: fmt.Sprintf("%s from %s to %s, term %d.", r.Text, r.From, r.To, r.Term)}, nil
+}
+
+// Interruptions implements web.Moving.
+func (d desk) Interruptions(ctx context.Context) ([]float64, error) {
+	_, _, e := d.m.snapshot()
+	if e == nil || e.db == nil {
+		return nil, nil
+	}
+	all, err := e.db.Changeovers(ctx, 200)
+	if err != nil {
+		return nil, err
+	}
+	var out []float64
+	for _, row := range all {
+		var c pool.Changeover
+		if json.Unmarshal([]byte(row.JSON), &c) != nil || c.Kind != "hand_over" && c.Kind != "take_back" || c.VIPMS < 0 {
+			continue
+		}
+		out = append(out, max(c.VIPMS, c.FirstWrite))
+	}
+	return out, nil
 }

@@ -68,6 +68,7 @@ type Manager struct {
 	known      acquaintance
 
 	flood flood
+	facts *arbiter.Facts
 
 	mu       sync.Mutex
 	settings settings.Settings
@@ -96,6 +97,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer m.stop()
 	m.background.Go(func() { m.watchStatus(m.ending) })
 	m.background.Go(func() { m.watchMachine(m.ending) })
+	go m.facts.Run(ctx) // not waited for: a disk that hangs would keep it
 	for first := true; ; first = false {
 		if !first {
 			m.relisten()
@@ -153,7 +155,7 @@ func start(cfg Config) (*Manager, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder %s: %w; choose a folder that this user may write with --data", cfg.Dir, err)
 	}
-	m := &Manager{cfg: cfg, log: cfg.Log, restart: make(chan string, 1)}
+	m := &Manager{cfg: cfg, log: cfg.Log, facts: arbiter.NewFacts(cfg.Dir), restart: make(chan string, 1)}
 	m.logs = newLogbook(m)
 	m.ending, m.end = context.WithCancel(context.Background())
 	var err error

@@ -192,13 +192,4 @@ func (d desk) Recover(ctx context.Context, yes bool) (string, error) {
 	return said(d.faces().Recover(ctx, yes))
 }
 
-// HandOver implements web.Forming.
-func (d desk) HandOver(ctx context.Context, step func(string)) (string, error) {
-	r, err := d.faces().HandOver(ctx, "", func(s control.Step) error { step(s.Text); return nil })
-	if err != nil {
-		return "", plainly(pageError(err))
-	}
-	return fmt.Sprintf("%s from %s to %s, term %d.", r.Text, r.From, r.To, r.Term), nil
-}
-
 var _ web.Operations = desk{}

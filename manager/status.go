@@ -55,9 +55,14 @@ func (s source) Redundancy() (r web.Redundancy) {
 		r.Reasons = append(r.Reasons, room)
 	}
 	if trouble != nil {
+		r.NotRunning, r.Status, r.Health = true, pool.Unknown.String(), pool.Failure.String()
 		r.Reasons = append(r.Reasons, web.Reason{Code: "not_running", Text: "this Manager cannot start into its mode, and tries again: " + trouble.Error()})
 	}
+	defer m.complete(&r, set)
 	defer m.describeTrust(&r, set, prog)
+	if e == nil && trouble != nil {
+		return r
+	}
 	if e == nil {
 		r.Reasons = append(r.Reasons, web.Reason{Code: "restarting", Text: "this Manager is restarting into another mode"})
 		return r
@@ -118,34 +123,21 @@ func (e *engine) describePool(r *web.Redundancy, prog settings.Progress) {
 	if n := e.fieldUnits(st); n >= 0 {
 		r.FieldUnits = ref(n)
 	}
-	for _, m := range st.Members {
-		row := web.Member{Name: m.Name, Role: m.Role.String(), Status: m.Status.String(), Address: m.Address.String()}
-		self := m.ID == st.Record.Self
-		if self {
-			row.Status, row.Role = r.Status, memberRole(m.Role, r.Role)
-		}
-		if m.Heard >= 0 {
-			row.LastHeardMS = ref(m.Heard.Milliseconds())
-		}
-		if m.Role != pool.Arbiter {
-			row.InStep, row.Behind = ref(m.InStep), ref(m.Behind)
-		}
-		if self {
-			r.Members = append([]web.Member{row}, r.Members...)
-		} else {
-			r.Members = append(r.Members, row)
-		}
+	e.describeMembers(r, st)
+	describeRecovery(r, st)
+	if st.Leader != "" {
+		r.PictureAgeMS = ref(st.ViewAge.Milliseconds())
 	}
 	for _, why := range st.Reasons {
 		if why.Code == "standalone" {
 			continue
 		}
-		r.Reasons = append(r.Reasons, web.Reason(why))
+		r.Reasons = append(r.Reasons, web.Reason{Code: why.Code, Text: why.Text})
 	}
 	for _, n := range st.Notes {
-		r.Reasons = append(r.Reasons, web.Reason(n))
+		r.Reasons = append(r.Reasons, web.Reason{Code: n.Code, Text: n.Text})
 	}
-	if st.Sick != "" {
+	if st.Sick != "" && !r.Members[0].Maintenance { // that is among the reasons already
 		r.Reasons = append(r.Reasons, web.Reason{Code: "not_fit", Text: st.Sick})
 	}
 	r.FailoverPossible = st.Health == pool.Protected && len(st.Reasons) == 0

@@ -166,7 +166,7 @@ func (m *Manager) describeWatched(r *web.Redundancy) {
 	}
 	for _, c := range w.checks {
 		if c.Result == failed && c.Code != "vip_free" { // a conflict has a reason of its own
-			r.Reasons = append(r.Reasons, web.Reason{Code: "verify_" + c.Code, Text: c.Text + ": " + c.Fix})
+			r.Reasons = append(r.Reasons, web.Reason{Code: "verify_" + c.Code, Text: c.Text, Fix: c.Fix})
 		}
 	}
 }

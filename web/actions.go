@@ -69,20 +69,20 @@ func (s *Server) action(c echo.Context) error {
 	case "leave":
 		return s.confirmed(c, "/", "Leave the pool", "Leave the pool", nil, o.Leave)
 	case "deactivate":
-		return s.confirmed(c, "/", "Deactivate redundancy here", "Deactivate", nil, o.Deactivate)
+		return s.confirmed(c, "/", "Maintenance mode here", "Begin maintenance", nil, o.Deactivate)
 	case "recover":
 		return s.confirmed(c, "/", "Go on alone", "Go on alone", nil, o.Recover)
 	case "activate":
-		return once("Activate redundancy here", "This Manager may become Primary again.", o.Activate)
+		return once("End maintenance here", "This Manager may become Primary again.", o.Activate)
 	case "handover":
-		r := s.cfg.Source.Redundancy()
-		text := "The other Manager becomes Primary and takes the virtual IP over. Writes pause for well under a second; field units and browsers reconnect by themselves."
-		if !r.FailoverPossible {
-			text += " The pool is not fully protected now: if the other Manager cannot take over, nothing is changed and the reason is shown."
+		label := s.cfg.Source.Redundancy().HandOverLabel()
+		if c.FormValue("yes") == "" || label == "" {
+			return c.Redirect(http.StatusSeeOther, "/handover")
 		}
-		return once("Hand over", text, func(ctx context.Context) (string, error) {
-			return o.HandOver(ctx, func(string) {})
-		})
+		if !s.startMove(label) {
+			return done(c, "/handover", "a hand over is under way already")
+		}
+		return c.Redirect(http.StatusSeeOther, "/handover")
 	}
 	return echo.ErrNotFound
 }

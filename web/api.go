@@ -60,7 +60,7 @@ func (s *Server) orders() map[string]func(context.Context, order) (any, error) {
 		},
 		"cancel": plain(o.Cancel), "activate": plain(o.Activate),
 		"leave": asking(o.Leave), "deactivate": asking(o.Deactivate), "recover": asking(o.Recover),
-		"handover": plain(func(ctx context.Context) (string, error) { return o.HandOver(ctx, func(string) {}) }),
+		"handover": s.handOverCall,
 	}
 }
 

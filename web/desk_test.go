@@ -17,6 +17,8 @@ type fakeDesk struct {
 	unborn   bool          // nobody can log in yet
 	waiting  Waiting
 	both     *fakeKeys
+	hold     chan struct{} // a hand over ends when it is closed; nil: at once
+	past     []float64
 	logs     fakeLogs
 	trust    Connections
 	cert     CertificateReport
@@ -94,8 +96,16 @@ func (d *fakeDesk) Activate(context.Context) (string, error)        { return d.t
 func (d *fakeDesk) Deactivate(_ context.Context, y bool) (string, error) {
 	return d.ask("deactivate", y)
 }
-func (d *fakeDesk) HandOver(context.Context, func(string)) (string, error) { return d.tell("handover") }
-func (d *fakeDesk) Recover(_ context.Context, y bool) (string, error)      { return d.ask("recover", y) }
+func (d *fakeDesk) HandOver(_ context.Context, step func(MoveStep)) (Move, error) {
+	step(MoveStep{AtMS: 3, Text: "laid down"})
+	if d.hold != nil {
+		<-d.hold
+	}
+	_, err := d.tell("handover")
+	return Move{From: "m", To: "b", Term: 8, GapMS: 41.5, Text: "moved"}, err
+}
+func (d *fakeDesk) Interruptions(context.Context) ([]float64, error)  { return d.past, nil }
+func (d *fakeDesk) Recover(_ context.Context, y bool) (string, error) { return d.ask("recover", y) }
 func (d *fakeDesk) Saves(context.Context) ([]Save, error) {
 	return []Save{{Name: "a.db", Bytes: 40960, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}, nil
 }

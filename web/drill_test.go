@@ -17,7 +17,7 @@ func (d *fakeDesk) Drills(context.Context, int) (DrillView, error) {
 		Key: "k", By: "ann", At: at, Ended: &ended, Result: "failed", LimitMS: 500,
 		Out:     &DrillLeg{From: "m1", To: "m2", Term: 8, GapMS: 41.5, Check: &ContinuityCheck{Units: 2, Records: 90, NotCheckable: []string{}, Findings: []string{}}},
 		Back:    &DrillLeg{From: "m2", To: "m1", Term: 9, GapMS: 600},
-		Reasons: []Reason{{"too_long", "no write was possible for 600.0 ms"}}, Steps: []DrillStep{{at, "handing over from m1"}},
+		Reasons: []Reason{{Code: "too_long", Text: "no write was possible for 600.0 ms"}}, Steps: []DrillStep{{at, "handing over from m1"}},
 	}}}, nil
 }
 

@@ -15,17 +15,18 @@ func TestHeartbeatsAreNoNews(t *testing.T) {
 		deadline *Deadline
 		change   func(*Redundancy, int64) // n-th change, one each 100 ms
 		want     time.Duration
+		news     bool
 	}{
-		{"the age of a heartbeat changes all the time: sent now and then", nil,
-			func(r *Redundancy, n int64) { r.Members[1].LastHeardMS = &n }, alive},
+		{"the age of a heartbeat changes all the time: a word each second", nil,
+			func(r *Redundancy, n int64) { r.Members[1].LastHeardMS = &n }, alive, false},
 		{"while a deadline runs: each second", &Deadline{RemainingMS: 9000},
-			func(r *Redundancy, n int64) { r.Deadline = &Deadline{RemainingMS: 9000 - n} }, countdown},
+			func(r *Redundancy, n int64) { r.Deadline = &Deadline{RemainingMS: 9000 - n} }, alive, false},
 		{"a member's status changes after 600 ms: soon after", nil,
 			func(r *Redundancy, n int64) {
 				if n == 6 {
 					r.Members[1].Status = "unreachable"
 				}
-			}, 800 * time.Millisecond},
+			}, 800 * time.Millisecond, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,15 +53,16 @@ func TestHeartbeatsAreNoNews(t *testing.T) {
 					}
 				})
 				start := time.Now()
-				if !s.waitForNews(ctx, src.Redundancy(), src.Changed()) {
-					t.Fatal("ended by itself")
+				news, ok := s.waitForNews(ctx, src.Redundancy(), src.Changed())
+				if !ok || news != tt.news {
+					t.Fatalf("news %v, ended by itself: %v", news, !ok)
 				}
 				// One gathering more than wanted may pass.
 				if d := time.Since(start); d < tt.want-gather || d > tt.want+gather {
 					t.Errorf("news after %v, want about %v", d, tt.want)
 				}
 				cancel()
-				if s.waitForNews(ctx, src.Redundancy(), src.Changed()) {
+				if _, ok := s.waitForNews(ctx, src.Redundancy(), src.Changed()); ok {
 					t.Error("goes on after the page has left")
 				}
 			})

@@ -1,6 +1,10 @@
 package web
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 var (
 	allStatus = []string{"primary", "online", "on_hold", "configuring", "standalone", "unreachable", "unknown"}
@@ -24,6 +28,11 @@ var (
 	descHeard    = desc("member_last_heard_seconds", "Time since a member was heard; above the detection time it is unreachable.", "member", "role")
 	descInStep   = desc("member_in_step", "1 when a Manager's database is in step; alert when 0 for minutes.", "member", "role")
 	descBehind   = desc("member_behind", "Committed changes that a Manager's database lacks.", "member", "role")
+	descReason   = desc("reason", "1 for each present reason why a failover would not succeed, or that an operator must know; 0 for the other known ones.", "code")
+	descClock    = desc("member_clock_offset_seconds", "A member's clock minus this node's; times in the logs differ by as much.", "member", "role")
+	descRTT      = desc("member_round_trip_seconds", "Smoothed time of a heartbeat and its answer; near the heartbeat timeout the network is too slow for the settings.", "member", "role")
+	descCommit   = desc("member_disk_commit_seconds", "Smoothed time of a write to a member's disk; near the disk timeout it will be taken for sick.", "member", "role")
+	descHears    = desc("link_up", "1 while a member hears another one on a path; 0: it does not, or that is not known.", "by", "of", "path")
 	descGap      = desc("last_changeover_seconds", "Times of the last changeover, by phase.", "kind", "phase")
 	descLost     = desc("last_changeover_lost", "Acknowledged records lost in the last changeover; must be 0.")
 	descTwice    = desc("last_changeover_stored_twice", "Records stored twice in the last changeover; must be 0.")
@@ -34,7 +43,7 @@ type collector struct{ source Source }
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descStatus, descHealth, descTerm, descBound, descUnits, descPossible, descWorst,
-		descMember, descHeard, descInStep, descBehind, descGap, descLost, descTwice} {
+		descMember, descHeard, descReason, descClock, descRTT, descCommit, descHears, descInStep, descBehind, descGap, descLost, descTwice} {
 		ch <- d
 	}
 }
@@ -59,6 +68,20 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if r.WorstTakeoverMS != nil {
 		gauge(descWorst, float64(*r.WorstTakeoverMS)/1000)
 	}
+	present := map[string]bool{}
+	for _, why := range r.Reasons {
+		present[why.Code] = true
+	}
+	for _, code := range reasonCodes() {
+		gauge(descReason, number(present[code]), code)
+		delete(present, code)
+	}
+	for code := range present {
+		gauge(descReason, 1, code)
+	}
+	for _, l := range r.Links {
+		gauge(descHears, number(l.State == "heard"), l.By, l.Of, strconv.Itoa(l.Path))
+	}
 	seen := map[[2]string]bool{}
 	for _, m := range r.Members {
 		if key := [2]string{m.Name, m.Role}; seen[key] {
@@ -69,6 +92,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descMember, 1, m.Name, m.Role, m.Status)
 		if m.LastHeardMS != nil {
 			gauge(descHeard, float64(*m.LastHeardMS)/1000, m.Name, m.Role)
+		}
+		for d, ms := range map[*prometheus.Desc]*float64{descClock: m.ClockMS, descRTT: m.RoundTripMS, descCommit: m.CommitMS} {
+			if ms != nil {
+				gauge(d, *ms/1000, m.Name, m.Role)
+			}
 		}
 		if m.InStep != nil {
 			gauge(descInStep, number(*m.InStep), m.Name, m.Role)

@@ -15,6 +15,7 @@ type Operations interface {
 	Tokens
 	Forming
 	Membership
+	Moving
 	Trust
 	Certificates
 	Data
@@ -69,7 +70,6 @@ type Forming interface {
 	Leave(ctx context.Context, yes bool) (string, error)
 	Activate(ctx context.Context) (string, error)
 	Deactivate(ctx context.Context, yes bool) (string, error)
-	HandOver(ctx context.Context, step func(string)) (string, error)
 	Recover(ctx context.Context, yes bool) (string, error)
 }
 

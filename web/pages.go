@@ -55,7 +55,7 @@ func (p *pages) Render(w io.Writer, name string, data any, _ echo.Context) error
 }
 
 func (s *Server) statusPage(c echo.Context) error {
-	sh := s.shell(c, "Status", "/")
+	sh := s.shell(c, "Redundancy", "/")
 	set := s.cfg.Operations.Settings()
 	return c.Render(http.StatusOK, "status.html", struct {
 		shell

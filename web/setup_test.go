@@ -130,7 +130,7 @@ func TestFormsNeedTheirToken(t *testing.T) {
 	if len(d.told) > 0 {
 		t.Errorf("it did %q", d.told)
 	}
-	if code, _ := v.post("/actions/handover", "yes", "1"); code != 303 || !slices.Equal(d.told, []string{"handover"}) {
+	if code, _ := v.post("/actions/activate", "yes", "1"); code != 303 || !slices.Equal(d.told, []string{"activate"}) {
 		t.Errorf("with its token: %d, %q", code, d.told)
 	}
 }
@@ -315,7 +315,7 @@ func TestCommandsOfTheAPI(t *testing.T) {
 		{"set", `{"values":{"mode":"backup"},"yes":true}`, kind, 200, "set backup"},
 		{"leave", `{}`, kind, 409, "all of it goes"},
 		{"leave", `{"yes":true}`, kind, 200, "leave is done"},
-		{"handover", `{}`, kind, 200, "handover is done"},
+		{"handover", `{}`, kind, 200, `"gap_ms":41.5`},
 		{"handover", `{"sudden":1}`, kind, 400, "no JSON object"},
 		{"handover", `a=b`, "application/x-www-form-urlencoded", 415, "JSON"},
 	} {

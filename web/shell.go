@@ -18,6 +18,8 @@ type shell struct {
 	Form  string // token of this page's forms
 	Note  string // what was done
 	Now   time.Time
+	// Refresh is what the page fetches to renew its live parts; empty: by Here.
+	Refresh string
 	// Problem is why what was asked was not done.
 	Problem *Problem
 }
@@ -50,7 +52,7 @@ func (s *Server) shell(c echo.Context, title, here string) shell {
 
 // Links lists the menu of a page.
 func (s shell) Links() []link {
-	all := []link{{"/", "Status"}, {"/changeovers", "Changeovers"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/members", "Members"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/notifications", "Notifications"}, {"/about", "About"}}
+	all := []link{{"/", "Redundancy"}, {"/changeovers", "Changeovers"}, {"/settings", "Settings"}, {"/units", "Field units"}, {"/database", "Database"}, {"/members", "Members"}, {"/trust", "Connections"}, {"/logs", "Logs"}, {"/notifications", "Notifications"}, {"/about", "About"}}
 	out := all[:0]
 	for _, l := range all {
 		if s.Mode == modeFull || s.Mode == modeLight && open[l.Path]&inLight != 0 {
@@ -84,6 +86,7 @@ const (
 
 // open says when a page or call answers besides on a Manager that has all pages. Unlisted: only there.
 var open = map[string]int{
+	"/redundancy": inLight, "/handover": inLight,
 	"/members": inLight, "/api/v1/redundancy/change": inLight,
 	"/": inLight, "/settings": inLight, "/database": inLight, "/database/save": inLight, "/database/file/:name": inLight, "/database/delete": inLight, "/database/keep": inLight, "/database/beyond/:name": inLight,
 	"/api/v1/database": inLight, "/api/v1/database/saves/:name": inLight, "/api/v1/database/exports/:name": inLight, uploadPath: inLight,

@@ -96,6 +96,7 @@ type Server struct {
 	basic   tries
 	hold    hold
 	pending running
+	moves   moves
 
 	mu    sync.Mutex
 	conns map[net.Conn]netip.Addr // by local address
@@ -187,6 +188,9 @@ func (s *Server) HTTPAddr() net.Addr { return s.addrs["http"] }
 
 // HTTPSAddr returns where HTTPS is served; nil: not at all.
 func (s *Server) HTTPSAddr() net.Addr { return s.addrs["https"] }
+
+// Browsers is how many pages with live updates this node serves now.
+func (s *Server) Browsers() int { return len(s.streams) }
 
 // CloseConnections ends all connections to one local address at once: before the virtual IP
 // leaves this node, so that its clients learn it.

@@ -64,6 +64,13 @@ func (p *Pool) Begin(ctx context.Context, data []byte, limit time.Duration) (wai
 	}, nil
 }
 
+// How a hand over can fail, for errors.Is.
+var (
+	ErrHandOverRefused = errors.New("hand over refused") // nothing was changed
+	ErrHandOverAborted = errors.New("hand over aborted") // this node leads on
+	ErrHandOverUnknown = errors.New("hand over without a known end")
+)
+
 // HandOver moves Primary to the other Manager. It returns when that one leads, or with the reason
 // why not; this node is then Primary again if it can be. steps is told what happens, in order.
 //
@@ -94,16 +101,16 @@ func (p *Pool) HandOverFor(ctx context.Context, code, why string, steps func(str
 func (p *Pool) handOver(ctx context.Context, kind, why string, steps func(string)) error {
 	to, ok := p.otherManager()
 	if !ok {
-		return errors.New("hand over: there is no other Manager in this pool")
+		return fmt.Errorf("%w: there is no other Manager in this pool", ErrHandOverRefused)
 	}
 	if reasons := p.Obstacles(); len(reasons) > 0 {
-		return fmt.Errorf("hand over refused: %s", reasons[0].Text)
+		return fmt.Errorf("%w: %s", ErrHandOverRefused, reasons[0].Text)
 	}
 	p.mu.Lock()
 	r := p.reign
 	if r == nil || p.handing {
 		p.mu.Unlock()
-		return fmt.Errorf("hand over: %w", errNotPrimary)
+		return fmt.Errorf("%w: %w", ErrHandOverRefused, errNotPrimary)
 	}
 	p.handing = true
 	p.mu.Unlock()
@@ -122,10 +129,10 @@ func (p *Pool) handOver(ctx context.Context, kind, why string, steps func(string
 	for p.gate.View(r.term).Match < last {
 		wake := p.woken()
 		if Since(asked) > 2*time.Second || p.raft.State() != raft.Leader {
-			return fmt.Errorf("hand over aborted: %s did not get the last of %d entries in time", to.Name, last)
+			return fmt.Errorf("%w: %s did not get the last of %d entries in time", ErrHandOverAborted, to.Name, last)
 		}
 		if !sleepOr(ctx, wake, 2*time.Millisecond) {
-			return context.Cause(ctx)
+			return fmt.Errorf("%w: %w", ErrHandOverUnknown, context.Cause(ctx))
 		}
 	}
 	p.releaseAll(r.term, to.ID, kind, why)
@@ -138,13 +145,13 @@ func (p *Pool) handOver(ctx context.Context, kind, why string, steps func(string
 			return nil
 		}
 		if limit := 4 * p.timing.Detect(); p.raft.State() == raft.Leader && p.raft.CurrentTerm() == r.term && Since(released) > limit {
-			return fmt.Errorf("hand over: %s did not take over within %v; this Manager leads on", to.Name, limit)
+			return fmt.Errorf("%w: %s did not take over within %v; this Manager leads on", ErrHandOverAborted, to.Name, limit)
 		}
 		if Since(released) > max(5*time.Second, 8*p.timing.Detect()) {
-			return fmt.Errorf("hand over: no answer from %s in time; look at its status", to.Name)
+			return fmt.Errorf("%w: no answer from %s in time; look at its status", ErrHandOverUnknown, to.Name)
 		}
 		if !sleepOr(ctx, wake, 5*time.Millisecond) {
-			return context.Cause(ctx)
+			return fmt.Errorf("%w: %w", ErrHandOverUnknown, context.Cause(ctx))
 		}
 	}
 }

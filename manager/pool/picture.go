@@ -22,7 +22,7 @@ type Recovery struct {
 
 // recoveryLocked describes the present course of taking back, on the leader.
 func (p *Pool) recoveryLocked() Recovery {
-	r := Recovery{Active: p.record.Active, Waits: max(p.timing.StabilityDelay, p.backOff), Left: -1}
+	r := Recovery{Active: p.record.Active, Waits: p.takeBackWaitLocked(), Left: -1}
 	r.Longer = r.Waits > p.timing.StabilityDelay
 	if p.stable != 0 {
 		r.Left = max(0, r.Waits-Since(p.stable))

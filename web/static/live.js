@@ -1,12 +1,20 @@
 // Keeps the live parts of a page up to date: each live update makes the page fetch them anew.
-// Says so when updates stop. When this node's pages change as a whole, such as when it becomes
-// Primary, the page loads itself anew.
+// The server sends something each second, so a server that died, hangs or is cut off is noticed
+// by its silence: everything then turns grey, with its age, and a new stream is tried again and
+// again. When this node's pages change as a whole, such as when it becomes Primary, the page loads
+// itself anew.
 "use strict";
 (() => {
-  const silence = 15000; // ms; the server sends something at least every 5 s
+  const silence = 2500; // ms without a word until the page says so; the server speaks each second
+  const patience = 1500; // ms that one try to connect gets while there is silence
   const body = document.body;
   const note = document.getElementById("live");
-  let last = Date.now();
+  const noteAge = document.getElementById("live-age");
+  const age = document.getElementById("age");
+  let last = Date.now(); // when the server was heard
+  let drawn = Date.now(); // when what the page shows was fetched
+  let source = null;
+  let opened = 0; // when the present try to connect began
   let busy = false;
   let again = false;
   let sent = 0; // when a form was sent: its answer is the next page, which nothing may cut off
@@ -16,56 +24,96 @@
     if (body.dataset.mode === "waiting") { location.assign("/"); return true; }
     if ("keep" in body.dataset && mode !== "waiting") { body.dataset.mode = mode; return false; } // typed values stay
     if (mode === "waiting") { location.assign("/waiting"); return true; }
-    location.assign(location.pathname.startsWith("/actions/") ? "/" : location.pathname);
+    location.assign(location.pathname.startsWith("/actions/") ? "/" : location.pathname + location.search);
     return true;
+  }
+
+  // become makes old like fresh and touches only what differs, so that focus, selection, typed
+  // values and scrolling stay.
+  function become(old, fresh) {
+    if (old.isEqualNode(fresh)) return;
+    if (old.nodeName !== fresh.nodeName || old.id !== fresh.id) { old.replaceWith(fresh); return; }
+    if (old.nodeType !== Node.ELEMENT_NODE) { old.nodeValue = fresh.nodeValue; return; }
+    for (const a of [...old.attributes]) if (!fresh.hasAttribute(a.name) && a.name !== "open") old.removeAttribute(a.name);
+    for (const a of fresh.attributes) if (old.getAttribute(a.name) !== a.value) old.setAttribute(a.name, a.value);
+    const now = [...old.childNodes], then = [...fresh.childNodes];
+    then.forEach((node, i) => { if (i < now.length) become(now[i], node); else old.append(node); });
+    now.slice(then.length).forEach(node => node.remove());
   }
 
   async function refresh() {
     if (busy) { again = true; return; }
     busy = true;
+    const limit = new AbortController(); // an answer that never comes must not stop all others
+    const timer = setTimeout(() => limit.abort(), 2000);
     try {
-      const answer = await fetch(body.dataset.refresh, { cache: "no-store", credentials: "same-origin", headers: { Accept: "text/html" } });
+      const asked = Date.now();
+      const answer = await fetch(body.dataset.refresh, { cache: "no-store", credentials: "same-origin", headers: { Accept: "text/html" }, signal: limit.signal });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const mode = fresh.body.dataset.mode;
       if (!mode) { if (answer.redirected && Date.now() - sent > 30000) location.reload(); return; } // logged out, or restarting
       if (moved(mode)) return;
       for (const part of fresh.querySelectorAll("[data-live]")) {
         const old = document.getElementById(part.id);
-        if (old && old.outerHTML !== part.outerHTML && !old.contains(document.activeElement)) old.replaceWith(part);
+        if (old) become(old, part);
       }
+      drawn = asked;
     } catch (e) {
       // The next update tries again; the notice appears when there is none.
     } finally {
+      clearTimeout(timer);
       busy = false;
       if (again) { again = false; refresh(); }
     }
   }
 
-  function stale(yes) {
-    note.hidden = !yes;
-    body.classList.toggle("is-stale", yes);
+  // heard takes a sign of life.
+  function heard() { last = Date.now(); tell(); }
+
+  // tell shows whether the page is live, and how old what it shows is.
+  function tell() {
+    const now = Date.now();
+    const stale = now - last > silence || now - drawn > 5000 + silence;
+    const old = Math.max(0, Math.round((now - drawn) / 1000));
+    if (note.hidden === stale) note.hidden = !stale;
+    body.classList.toggle("is-stale", stale);
+    if (stale) noteAge.textContent = `${old} s`;
+    if (age) age.textContent = stale ? `not live: ${old} s old` : `live, ${old} s old`;
   }
 
+  // listen begins a new stream in place of any other.
   function listen() {
-    const source = new EventSource("/api/v1/events");
-    source.addEventListener("redundancy", () => { last = Date.now(); stale(false); refresh(); });
-    source.onerror = () => {
-      last = Math.min(last, Date.now() - silence + 3000); // 3 s to come back
-      // A browser gives up for good after some errors: begin anew then.
-      if (source.readyState === EventSource.CLOSED) { source.close(); setTimeout(listen, 2000); }
-    };
+    if (source) source.close();
+    opened = Date.now();
+    source = new EventSource("/api/v1/events");
+    source.addEventListener("redundancy", () => { heard(); refresh(); });
+    source.addEventListener("alive", () => { heard(); if ("each" in body.dataset) refresh(); });
+    source.onopen = () => { opened = 0; };
+    source.onerror = () => { last = Math.min(last, Date.now() - silence + 1000); opened = opened || Date.now(); }; // 1 s to come back
+  }
+
+  // watch ends what hangs: a browser alone would wait for minutes on a host that is gone, and gives
+  // up for good after some errors.
+  function watch() {
+    tell();
+    if (source.readyState === EventSource.CLOSED || Date.now() - last > silence && Date.now() - opened > patience) listen();
   }
 
   document.addEventListener("submit", () => { sent = Date.now(); });
   window.addEventListener("pageshow", () => { sent = 0; });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) watch(); });
 
   const button = document.getElementById("pool-button");
   const panel = document.getElementById("pool-panel");
   function show(yes) { panel.classList.toggle("open", yes); button.setAttribute("aria-expanded", String(yes)); }
-  button.addEventListener("click", () => show(!panel.classList.contains("open")));
-  document.addEventListener("keydown", e => { if (e.key === "Escape") show(false); });
+  button.addEventListener("click", () => { panel.classList.remove("shut"); show(!panel.classList.contains("open")); });
+  document.addEventListener("keydown", e => { if (e.key === "Escape") { show(false); panel.classList.add("shut"); } }); // hides what hovering shows, too
+  button.parentElement.addEventListener("pointerenter", () => panel.classList.remove("shut"));
+  button.addEventListener("focus", () => panel.classList.remove("shut"));
   document.addEventListener("click", e => { if (!e.target.closest(".pool")) show(false); });
 
-  setInterval(() => { if (Date.now() - last > silence) stale(true); }, 1000);
+  setInterval(watch, 500);
+  // While something is under way, what it does is shown as it happens.
+  setInterval(() => { if (document.querySelector("[data-running]")) refresh(); }, 300);
   listen();
 })();
