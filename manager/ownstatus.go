@@ -18,7 +18,8 @@ const statusTick = 200 * time.Millisecond
 func (m *Manager) watchStatus(ctx context.Context) {
 	tick := time.NewTicker(statusTick)
 	defer tick.Stop()
-	var status, health settled
+	unknown := pool.Unknown.String()
+	status, health := settled{now: unknown}, settled{now: unknown}
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,7 +43,7 @@ func (m *Manager) watchStatus(ctx context.Context) {
 // settled is a word that changes only once the new one was seen twice in a row.
 type settled struct{ now, next string }
 
-// see returns the change that a look at word completes; the very first word is a change from none.
+// see returns the change that a look at word completes.
 func (s *settled) see(word string) (from, to string, changed bool) {
 	if word == s.now {
 		s.next = ""
@@ -68,7 +69,7 @@ func toldByPool(from, to string) bool {
 func (m *Manager) healthSeen(e *engine, from, to string, primary bool) {
 	failed := pool.Failure.String()
 	switch {
-	case to == failed && from != "" && !primary:
+	case to == failed && from != pool.Unknown.String() && !primary:
 		m.recordStatus(e, journal.Error, codeNoPrimary, "no Manager is Primary: the pool is read-only", from, to, "this Manager hears no Primary")
 	case from == failed && e.pool != nil && len(e.pool.Record().Members) > 1:
 		m.recordStatus(e, journal.Info, codePrimaryHeard, "the pool has a Primary again", from, to, "")
