@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"redundancypool/manager/control"
@@ -121,7 +122,7 @@ func WatchMembers(ctx context.Context, p *pool.Pool, tell func(journal.Event)) {
 func memberEvent(st pool.State, m pool.MemberState, before pool.Status) journal.Event {
 	e := journal.Event{
 		Severity: journal.Info, Category: "status", Code: "member_status", Term: st.Term, From: before.String(), To: m.Status.String(),
-		Message: m.Name + " is " + m.Status.String() + " as seen from here", Details: Evidence(st),
+		Message: m.Name + " is " + spoken(m.Status) + ", seen from here", Details: Evidence(st),
 	}
 	e.Details["member"], e.Details["role"] = m.Name, m.Role.String()
 	if m.Status == pool.Unreachable {
@@ -131,6 +132,12 @@ func memberEvent(st pool.State, m pool.MemberState, before pool.Status) journal.
 		}
 	}
 	return e
+}
+
+// spoken is the word for a status as people read it.
+func spoken(s pool.Status) string {
+	text := strings.ReplaceAll(s.String(), "_", " ")
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 // Evidence is what this node has heard of the others, and what they say that they heard: ms ago, by

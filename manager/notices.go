@@ -124,6 +124,7 @@ type notices struct {
 	busy  map[string]bool // channels with an attempt under way
 	tried chan attempted
 	wg    sync.WaitGroup
+	waits *settling
 	first bool // nothing was tried yet: what waits is tried at once, whoever tried it before
 }
 
@@ -161,7 +162,7 @@ func (e *engine) notify(ctx context.Context) {
 		})
 	})
 	for _, ev := range e.m.journal.Recent(500, journal.Filter{SinceMS: time.Now().Add(-lookBack).UnixMilli()}) {
-		n.admit(ctx, ev)
+		n.take(ctx, ev)
 	}
 	tick := time.NewTicker(noticeTick)
 	defer tick.Stop()
@@ -170,10 +171,11 @@ func (e *engine) notify(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case ev := <-news:
-			n.admit(ctx, ev)
+			n.take(ctx, ev)
 		case a := <-n.tried:
 			n.result(ctx, a)
 		case <-tick.C:
+			n.settled(ctx)
 		}
 		n.work(ctx)
 	}
@@ -212,6 +214,48 @@ func (n *notices) put(ctx context.Context, list ...notify.Record) error {
 	}
 	_, err := n.e.proposer.propose(ctx, b)
 	return err
+}
+
+// settling is a change of the pool's health that may be over at once: a hand over leaves the pool
+// Degraded for a moment.
+type settling struct {
+	from  string        // before the first of several changes
+	ev    journal.Event // the last one
+	first time.Time
+	due   time.Time
+}
+
+// How long a change of health must last to be told, and how long a flapping one is waited for.
+const (
+	settleTime = 2 * time.Second
+	settleMost = 10 * time.Second
+)
+
+// take admits an event, a change of health once it has lasted.
+func (n *notices) take(ctx context.Context, ev journal.Event) {
+	if kindOf(ev) != "health" {
+		n.admit(ctx, ev)
+		return
+	}
+	now := time.Now()
+	if n.waits == nil {
+		n.waits = &settling{from: ev.From, first: now}
+	}
+	n.waits.ev, n.waits.due = ev, now.Add(settleTime)
+	if most := n.waits.first.Add(settleMost); most.Before(n.waits.due) {
+		n.waits.due = most
+	}
+}
+
+// settled admits the change of health that has lasted, unless the pool is as it was before.
+func (n *notices) settled(ctx context.Context) {
+	w := n.waits
+	if w == nil || time.Now().Before(w.due) {
+		return
+	}
+	if n.waits = nil; w.ev.To != w.from {
+		n.admit(ctx, w.ev)
+	}
 }
 
 // admit keeps a notice of an event, if it is to be told.

@@ -35,12 +35,23 @@ type logsView struct {
 }
 
 type chosenPreset struct {
-	Name, Query string
-	Chosen      bool
+	Name, Link string
+	Chosen     bool
 }
 
-// link returns the page's address with its filter and one more parameter.
-func (v logsView) Older() string { return v.with("before", v.Page.Next.String()) }
+// logsLink is the page with a filter. A whole address, or the template would escape it once more.
+func logsLink(query string) string {
+	if query == "" {
+		return "/logs"
+	}
+	return "/logs?" + query
+}
+
+// Newest and Older return the address of the newest and of the next, older page with this filter.
+func (v logsView) Newest() string { return logsLink(v.Query) }
+
+// Older is the next, older page.
+func (v logsView) Older() string { return "/logs" + v.with("before", v.Page.Next.String()) }
 
 // Export returns the address of the export of what is filtered.
 func (v logsView) Export(format string) string {
@@ -84,7 +95,7 @@ func (s *Server) logsPage(c echo.Context) error {
 	}
 	v.Query = v.Filter.Encode()
 	for _, p := range presets {
-		v.Presets = append(v.Presets, chosenPreset{p.Name, p.Filter.Encode(), p.Filter.Encode() == v.Query})
+		v.Presets = append(v.Presets, chosenPreset{p.Name, logsLink(p.Filter.Encode()), p.Filter.Encode() == v.Query})
 	}
 	q, err := s.logQuery(c)
 	if err != nil {

@@ -108,7 +108,7 @@ func TestLogsPageKeepsItsFilterInEveryLink(t *testing.T) {
 	text := body(t, get("/logs?severity=warning&q=a%26b&category=status"))
 	for _, want := range []string{"2026-01-02 03:04:05.000 UTC", "Online → Primary", "term 7", "Cause: Because.", "code_x", "redial refused",
 		"Events of a1 until 2026-01-02T03:04:05.000Z", `href="/api/v1/logs/export?category=status&amp;format=csv&amp;q=a%26b&amp;severity=warning"`,
-		`href="/logs?before=`, `data-stream="/logs/stream?category=status&amp;q=a%26b&amp;severity=warning"`, `value="a&amp;b"`} {
+		`href="/logs?before=1767`, `href="/logs?category=user"`, `data-stream="/logs/stream?category=status&amp;q=a%26b&amp;severity=warning"`, `value="a&amp;b"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %q", want)
 		}

@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // logWords are what the templates of events need.
 var logWords = template.FuncMap{
 	"logTime":       func(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05.000 UTC") },
+	"logText":       logText,
 	"logMark":       severityMark,
 	"logSeverities": func() []string { return []string{"info", "warning", "error"} },
 	"logCategories": func() []string {
@@ -18,6 +21,16 @@ var logWords = template.FuncMap{
 	"offset":       clockOffset,
 	"detail":       detail,
 	"testChannels": func() []string { return []string{"webhook", "email"} },
+}
+
+// logText is an event's message as a sentence. A name that it begins with stays as it is written.
+func logText(e LogEvent) string {
+	first, _, _ := strings.Cut(e.Message, " ")
+	if e.Category != "user" && strings.IndexFunc(first, func(r rune) bool { return !unicode.IsLetter(r) }) < 0 {
+		return sentence(e.Message)
+	}
+	text := sentence("x" + e.Message)
+	return text[1:]
 }
 
 // severityMark is the shape that goes with a severity, so that colour is never alone.

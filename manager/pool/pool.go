@@ -120,6 +120,7 @@ type Pool struct {
 	expelled    *transport.Refusal
 	view        View
 	viewAt      Instant
+	lasting     Health // of the last picture that was no Failure: a new leader is not Primary at once
 	status      Status
 	term        uint64
 	reign       *reign

@@ -126,17 +126,28 @@ func (p *Pool) refresh() {
 	if leads {
 		v := p.compute()
 		p.mu.Lock()
-		old := p.view
+		old, before := p.view.Health, p.lasting
 		p.view, p.viewAt = v, Now()
+		if v.Health != Failure {
+			p.lasting = v.Health
+		}
 		p.mu.Unlock()
-		if old.Health != v.Health {
+		if v.Health != Failure && v.Health != before { // what hears no Primary tells of a Failure
 			p.event(Event{Code: "health", Severity: healthSeverity(v.Health), Term: v.Term, Cause: healthCause(v.Reasons),
-				Details: map[string]any{"from": old.Health.String(), "to": v.Health.String(), "reasons": v.Reasons}})
+				Details: map[string]any{"from": before.String(), "to": v.Health.String(), "reasons": v.Reasons}})
+		}
+		if v.Health != old {
 			p.kicks.wake()
 		}
 		p.takeBack(v)
 		p.leaveDeadPath()
+		return
 	}
+	p.mu.Lock()
+	if p.view.Health != Failure {
+		p.lasting = p.view.Health
+	}
+	p.mu.Unlock()
 }
 
 // healthCause is the reasons for a pool's health, in words; empty: all is well.
