@@ -171,7 +171,7 @@ func TestEventsAreShownFollowedExportedAndTold(t *testing.T) {
 	m.fill("webhook-url", address)
 	m.press("#notices button.main")
 	m.press("#test-webhook")
-	m.sees("The test message was taken within")
+	m.sees("the test message was taken within")
 	if _, ok := h.got("Test message of "); !ok {
 		t.Errorf("the test message did not arrive: %s", h.titles())
 	}
