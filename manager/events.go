@@ -30,17 +30,21 @@ func (e *engine) replicateEvents(ctx context.Context) {
 			return
 		case ev := <-e.events:
 			c, cancel := context.WithTimeout(ctx, 2*time.Second)
-			details := eventDetails(ev)
-			_, err := e.proposer.propose(c, database.EventAppend{Event: database.Event{
-				TimeMS: ev.TimeMS, Node: ev.Node, Severity: string(ev.Severity), Category: ev.Category,
-				Code: ev.Code, Message: ev.Message, Cause: ev.Cause, Details: details,
-			}})
+			_, err := e.proposer.propose(c, historyEvent(ev))
 			cancel()
 			if err != nil && ctx.Err() == nil {
 				e.m.log.Debug("event stays in the journal only", "code", ev.Code, "error", err)
 			}
 		}
 	}
+}
+
+// historyEvent is an event as the history has it; fromDatabase is the inverse.
+func historyEvent(ev journal.Event) database.EventAppend {
+	return database.EventAppend{Event: database.Event{
+		TimeMS: ev.TimeMS, Node: ev.Node, Severity: string(ev.Severity), Category: ev.Category,
+		Code: ev.Code, Message: ev.Message, Cause: ev.Cause, Details: eventDetails(ev),
+	}}
 }
 
 // eventDetails are the details of an event as JSON, with the change of status that it tells of.

@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +100,14 @@ func TestLogsOfAllMembersAreMerged(t *testing.T) {
 		_, other := told(backupHost, names["master"], "primary_ended", "online")
 		_, witness := told(backupHost, names["arbiter"], "member_status", "")
 		return ok && also && other && witness && e.From == "online" && e.Term > 0 && e.Cause != "" && e.Details["evidence"] != nil, ""
+	})
+
+	// The Primary keeps the witness' events in the history, on both Managers.
+	s.await(30*time.Second, "the history has the Arbiter's events", func() (bool, string) {
+		n := ""
+		err := s.remote(masterHost).Query(t.Context(), "SELECT count(*), count(DISTINCT json_extract(details, '$.event_id')) FROM event WHERE node = '"+names["arbiter"]+"'",
+			func([]string) error { return nil }, func(row []any) error { n = fmt.Sprint(row); return nil })
+		return err == nil && n != "[0 0]" && strings.Fields(strings.Trim(n, "[]"))[0] == strings.Fields(strings.Trim(n, "[]"))[1], n
 	})
 
 	// A member that is dead is named; what it had told stays.

@@ -67,7 +67,7 @@ func kindOf(e journal.Event) string {
 		return "takeback"
 	case e.Code == "became_primary" && (e.Details["kind"] == "takeover" || e.Details["kind"] == "hand_over"):
 		return "changeover"
-	case e.Category == "drill":
+	case e.Code == "drill_end", e.Code == "drill_refused":
 		return "drill"
 	case e.Code == codeCertificate:
 		return "certificate"

@@ -21,7 +21,7 @@ func TestWhichEventsAreTold(t *testing.T) {
 		"a hand over":                       {journal.Event{Category: "status", Code: "became_primary", Details: kind("hand_over")}, "changeover"},
 		"a take back":                       {journal.Event{Category: "status", Code: "became_primary", Details: kind("take_back")}, "takeback"},
 		"the first start":                   {journal.Event{Category: "status", Code: "became_primary", Details: kind("start")}, ""},
-		"a drill":                           {journal.Event{Category: "drill", Code: "drill_passed"}, "drill"},
+		"a drill":                           {journal.Event{Category: "pool", Code: "drill_end"}, "drill"},
 		"who started the drill":             {journal.Event{Category: userEvent, Code: "drill"}, ""},
 		"a certificate":                     {journal.Event{Category: "trust", Code: codeCertificate}, "certificate"},
 		"a disk is nearly full":             {journal.Event{Category: "node", Code: codeSpace, Severity: journal.Warning}, "disk"},

@@ -77,6 +77,7 @@ func (e *engine) serve(ctx context.Context, r pool.Reign) {
 	defer e.duty.Store(nil)
 	e.m.pages.Resume()
 	wg.Go(func() { e.notify(work) })
+	wg.Go(func() { e.keepEvents(work) })
 	wg.Go(func() { e.account(work, d, r, base) })
 	wg.Go(func() {
 		prune(work, e.proposer.propose, time.Now, func(err error) { e.m.log.Warn("old history is not removed", "error", err) })
