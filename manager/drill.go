@@ -112,6 +112,12 @@ func (e *engine) startDrill(by string) (string, error) {
 	}
 	e.wg.Go(func() {
 		defer e.drilling.Store(nil)
+		for range 100 { // that it begins shall stand in the history of both Managers
+			if len(e.events) == 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 		d.run(e.ctx, self.Name)
 	})
 	return d.r.Key, nil
