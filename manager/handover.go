@@ -14,9 +14,15 @@ import (
 	"redundancypool/web"
 )
 
+// handOverLimit bounds a hand over from its order to the new Primary's account.
+const handOverLimit = 30 * time.Second
+
 // HandOver moves Primary, from whichever Manager it is asked on.
 func (f faces) HandOver(ctx context.Context, to string, step func(control.Step) error) (control.HandOverResult, error) {
 	m := f.m
+	// Whoever asked through the virtual IP loses the connection when it moves: what is begun goes on.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverLimit)
+	defer cancel()
 	e, err := m.engineNow(ctx)
 	if err != nil {
 		return control.HandOverResult{}, err

@@ -295,7 +295,7 @@ func (f faces) setMaintenance(ctx context.Context, on bool) (control.Done, error
 		return control.Done{}, refuse("deactivated_there", "activate it there", "this Manager was deactivated on the Primary")
 	}
 	if on && e.pool.State().Status == pool.Primary {
-		if err := e.pool.HandOverFor(ctx, pool.CauseMaintenance, "redundancy is being deactivated here", func(string) {}); err != nil {
+		if err := e.pool.HandOverFor(context.WithoutCancel(ctx), pool.CauseMaintenance, "redundancy is being deactivated here", func(string) {}); err != nil {
 			return control.Done{}, fmt.Errorf("this Manager is Primary and cannot lay it down: %w", err)
 		}
 	}

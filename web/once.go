@@ -43,6 +43,8 @@ const (
 	keyHeader    = "Idempotency-Key"
 	maxKey       = 255
 	mostReplayed = 48 << 10 // bytes of an answer that is kept
+	// onceLimit bounds a request with a key that its client no longer waits for.
+	onceLimit = 2 * time.Minute
 )
 
 // running are the keys of requests under way on this node.
@@ -161,6 +163,10 @@ func (s *Server) inProgress(c echo.Context) error {
 // doOnce runs the call and keeps its answer before it is sent. What was refused or failed is not
 // kept: the request may be sent again with its key.
 func (s *Server) doOnce(c echo.Context, next echo.HandlerFunc, scope, key string, sum [32]byte) error {
+	// The client's connection may be cut by the very thing that it asks for: what is begun goes on.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), onceLimit)
+	defer cancel()
+	c.SetRequest(c.Request().WithContext(ctx))
 	w := c.Response().Writer
 	rec := &recorded{ResponseWriter: w, code: http.StatusOK}
 	c.Response().Writer = rec
@@ -174,9 +180,9 @@ func (s *Server) doOnce(c echo.Context, next echo.HandlerFunc, scope, key string
 		sealed = s.seal(kept{rec.code, w.Header().Get("Content-Type"), rec.body.String()})
 	}
 	// The answer is kept although its client may be gone: it is for the client's next try.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), holdLimit)
-	defer cancel()
-	if kerr := s.cfg.Operations.Keep(ctx, scope, key, sum, sealed); kerr != nil {
+	keep, stop := context.WithTimeout(context.WithoutCancel(ctx), holdLimit)
+	defer stop()
+	if kerr := s.cfg.Operations.Keep(keep, scope, key, sum, sealed); kerr != nil {
 		s.cfg.Log.Warn("the answer to a request with a key is not kept", "path", c.Path(), "error", kerr)
 	}
 	w.WriteHeader(rec.code)
