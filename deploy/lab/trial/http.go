@@ -11,12 +11,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
 
 // StartHTTP adds n units that send their records over HTTP, each with an Idempotency-Key of its own,
-// rate records a second, until ctx ends. They are written down in the same ledger as the others: a
+// rate records a second, until ctx ends. They are written down in the ledger like the others: a
 // request that was cut unanswered is sent again with its key, one that was answered with anything
 // but success counts as refused. It may be called once, after StartUnits.
 func (p *Pool) StartHTTP(ctx context.Context, n int, rate float64) error {
@@ -40,6 +41,8 @@ func (p *Pool) StartHTTP(ctx context.Context, n int, rate float64) error {
 		if err != nil {
 			return err
 		}
+		c.ledger = filepath.Join(filepath.Dir(path), "ledger.jsonl")
+		p.ledger.files = append(p.ledger.files, &ledgerFile{path: c.ledger})
 		p.units = append(p.units, name)
 		go c.run(ctx, time.Duration(float64(time.Second)/rate))
 	}
@@ -81,7 +84,7 @@ func (p *Pool) httpClient(pr profile) (*httpClient, error) {
 	}
 	return &httpClient{
 		profile: pr, http: &http.Client{Transport: transport, Timeout: httpAnswer},
-		url: "https://" + net.JoinHostPort(pr.Host, "8443") + "/api/v1/telemetry", ledger: p.ledger.path, boot: fmt.Sprint(time.Now().UnixNano()),
+		url: "https://" + net.JoinHostPort(pr.Host, "8443") + "/api/v1/telemetry", boot: fmt.Sprint(time.Now().UnixNano()),
 	}, nil
 }
 
@@ -129,7 +132,7 @@ func (c *httpClient) post(ctx context.Context, key, body string) (code int, text
 	return resp.StatusCode, strings.TrimSpace(string(answer)), err // an answer that is cut off is none
 }
 
-// note adds a line to the ledger, whole: other processes write to it too.
+// note adds a line to this client's file of the ledger.
 func (c *httpClient) note(line map[string]any) {
 	b, err := json.Marshal(line)
 	if err != nil {

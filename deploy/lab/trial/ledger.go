@@ -18,8 +18,7 @@ import (
 // Ledger is the units' own list of the records that were acknowledged or refused to them: one
 // JSON object a line, as `fieldunit run --ledger` writes it.
 type Ledger struct {
-	path    string
-	offset  int64
+	files   []*ledgerFile
 	acked   map[string][]Acked // by unit
 	refused []Refused
 }
@@ -42,11 +41,28 @@ type Refused struct {
 }
 
 // NewLedger reads from a file that may not exist yet.
-func NewLedger(path string) *Ledger { return &Ledger{path: path, acked: map[string][]Acked{}} }
+func NewLedger(path string) *Ledger {
+	return &Ledger{files: []*ledgerFile{{path: path}}, acked: map[string][]Acked{}}
+}
+
+// ledgerFile is one file of a ledger, and how far it has been read. Each has one writer.
+type ledgerFile struct {
+	path   string
+	offset int64
+}
 
 // Read takes in the lines that were added since; a last line that is not complete waits.
 func (l *Ledger) Read() error {
-	f, err := os.Open(l.path)
+	for _, f := range l.files {
+		if err := l.read(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) read(from *ledgerFile) error {
+	f, err := os.Open(from.path)
 	if os.IsNotExist(err) {
 		return nil
 	}
@@ -54,7 +70,7 @@ func (l *Ledger) Read() error {
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	defer f.Close()
-	if _, err := f.Seek(l.offset, io.SeekStart); err != nil {
+	if _, err := f.Seek(from.offset, io.SeekStart); err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	data, err := io.ReadAll(f)
@@ -66,18 +82,18 @@ func (l *Ledger) Read() error {
 		var a Acked
 		var r Refused
 		if err := errors.Join(json.Unmarshal(line, &a), json.Unmarshal(line, &r)); err != nil {
-			return fmt.Errorf("ledger %s: %w in %q", l.path, err, line)
+			return fmt.Errorf("ledger %s: %w in %q", from.path, err, line)
 		}
 		if r.Unit != "" && r.RefusedNS != 0 {
 			l.refused = append(l.refused, r)
 			continue
 		}
 		if a.Unit == "" || a.AckedNS == 0 {
-			return fmt.Errorf("ledger %s: no unit or no time in %q", l.path, line)
+			return fmt.Errorf("ledger %s: no unit or no time in %q", from.path, line)
 		}
 		l.acked[a.Unit] = append(l.acked[a.Unit], a)
 	}
-	l.offset += int64(end)
+	from.offset += int64(end)
 	return nil
 }
 
