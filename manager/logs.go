@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -131,4 +132,26 @@ func (f faces) Logs(ctx context.Context, q control.LogQuery, each func(control.L
 		return nil
 	}
 	return err
+}
+
+// OfflineLogs returns the newest events that the journal in a data folder has, oldest first, for a
+// Manager whose process does not run. get gives the keys of the filter.
+func OfflineLogs(dir string, get func(key string) string, limit int) ([]web.LogEvent, error) {
+	f, err := web.ParseLogFilter(get, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	q := journal.Query{Filter: logFilter(f)}
+	var all []journal.Event
+	for len(all) < limit {
+		q.Limit = limit - len(all)
+		p, err := journal.ReadFiles(filepath.Join(dir, journalFolder), q)
+		all = append(all, p.Events...)
+		if q.Before = p.Next; err != nil || p.Next == (journal.Position{}) {
+			slices.Reverse(all)
+			return webEvents(all), err
+		}
+	}
+	slices.Reverse(all)
+	return webEvents(all), nil
 }

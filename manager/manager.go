@@ -64,7 +64,8 @@ type Manager struct {
 	end     context.CancelFunc
 	// background is what runs beside the engines until ending.
 	background sync.WaitGroup
-	space      space // guarded by mu
+	space      space  // guarded by mu
+	why        string // of the last restart into another mode; guarded by mu
 	known      acquaintance
 
 	flood flood
@@ -155,7 +156,7 @@ func start(cfg Config) (*Manager, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder %s: %w; choose a folder that this user may write with --data", cfg.Dir, err)
 	}
-	m := &Manager{cfg: cfg, log: cfg.Log, facts: arbiter.NewFacts(cfg.Dir), restart: make(chan string, 1)}
+	m := &Manager{why: "this Manager has started", cfg: cfg, log: cfg.Log, facts: arbiter.NewFacts(cfg.Dir), restart: make(chan string, 1)}
 	m.logs = newLogbook(m)
 	m.ending, m.end = context.WithCancel(context.Background())
 	var err error
@@ -175,7 +176,7 @@ func start(cfg Config) (*Manager, error) {
 	if m.trust, err = trust.Open(cfg.Dir); err != nil {
 		return nil, err
 	}
-	m.journal = journal.Open(journal.Config{Dir: filepath.Join(cfg.Dir, "journal"), Node: m.name(), MaxBytes: int64(m.settings.Limits.JournalMiB) << 20})
+	m.journal = journal.Open(journal.Config{Dir: filepath.Join(cfg.Dir, journalFolder), Node: m.name(), MaxBytes: int64(m.settings.Limits.JournalMiB) << 20})
 	m.dialer = arbiter.NewDialer(m.trust)
 	m.dialer.Failed = m.changed
 	// The control socket first: it takes the folder's lock.
@@ -228,6 +229,9 @@ func (m *Manager) runEngine(ctx context.Context) (bool, error) {
 	case <-ctx.Done():
 		e.handOverOnStop()
 	case why := <-m.restart:
+		m.mu.Lock()
+		m.why = why
+		m.mu.Unlock()
 		m.log.Info("restarting into another mode", "why", why)
 		m.event(journal.Info, "node", "restart", why, nil)
 		again = true
@@ -300,6 +304,9 @@ func (m *Manager) record(e journal.Event) {
 		eng.replicate(e)
 	}
 }
+
+// journalFolder is where a node's own events are, below its data folder.
+const journalFolder = "journal"
 
 // Folders of a Manager below its data folder.
 func (m *Manager) poolDir() string     { return filepath.Join(m.cfg.Dir, "pool") }

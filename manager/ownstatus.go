@@ -32,12 +32,21 @@ func (m *Manager) watchStatus(ctx context.Context) {
 		}
 		r := source{m}.Redundancy()
 		if from, to, ok := status.see(r.Status); ok && !toldByPool(from, to) {
-			m.recordStatus(e, journal.Info, "own_status", "this Manager is "+web.Word(to), from, to, "")
+			m.recordStatus(e, journal.Info, "own_status", "this Manager is "+web.Word(to), from, to, m.takeWhy())
 		}
 		if from, to, ok := health.see(r.Health); ok {
 			m.healthSeen(e, from, to, r.Status == pool.Primary.String())
 		}
 	}
+}
+
+// takeWhy returns why this Manager is in its mode, once: it is the cause of the next change alone.
+func (m *Manager) takeWhy() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	why := m.why
+	m.why = ""
+	return why
 }
 
 // settled is a word that changes only once the new one was seen twice in a row.

@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +40,7 @@ func (l *logsCmd) Run(ctx context.Context, con console) error {
 		q.Query.SinceMS = t.UnixMilli()
 	}
 	out := bufio.NewWriter(con.out)
-	err := control.NewClient(l.Data).Call(ctx, "logs", q, func(raw json.RawMessage) error {
+	show := func(raw json.RawMessage) error {
 		text := string(raw)
 		if !l.JSON {
 			var e journal.Event
@@ -51,12 +54,32 @@ func (l *logsCmd) Run(ctx context.Context, con console) error {
 			return out.Flush()
 		}
 		return nil
-	}, nil)
+	}
+	err := control.NewClient(l.Data).Call(ctx, "logs", q, show, nil)
+	if ce := (*control.Error)(nil); errors.As(err, &ce) && ce.Code == "not_running" && !l.Follow {
+		fmt.Fprintln(con.err, "arbiter: no process is running here; these are its events until it ended")
+		err = offline(l.Data, q.Query, show)
+	}
 	if ferr := out.Flush(); err == nil {
 		err = ferr
 	}
 	if l.Follow && ctx.Err() != nil {
 		return nil // interrupted, as it is meant to end
+	}
+	return err
+}
+
+// offline shows the events in the files of an Arbiter that does not run, oldest first.
+func offline(dir string, q journal.Query, show func(json.RawMessage) error) error {
+	p, err := journal.ReadFiles(filepath.Join(dir, "journal"), q)
+	for _, e := range slices.Backward(p.Events) {
+		raw, err := json.Marshal(e)
+		if err == nil {
+			err = show(raw)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return err
 }

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"redundancypool/manager"
 	"redundancypool/manager/control"
 	"redundancypool/web"
 )
@@ -70,11 +72,30 @@ func (l *logsCmd) Run(ctx context.Context, con console) error {
 		}
 		return nil
 	})
+	if ce := (*control.Error)(nil); errors.As(err, &ce) && ce.Code == "not_running" && !l.Follow {
+		err = l.offline(con, q, func(raw json.RawMessage) error { return write(out, raw) })
+	}
 	if ferr := out.Flush(); err == nil {
 		err = ferr
 	}
 	if l.Follow && ctx.Err() != nil {
 		return nil // interrupted, as it is meant to end
+	}
+	return err
+}
+
+// offline prints this node's own events, for a Manager whose process does not run.
+func (l *logsCmd) offline(con console, q control.LogQuery, print func(json.RawMessage) error) error {
+	fmt.Fprintln(con.err, "manager: no process is running here: these are this node's own events")
+	events, err := manager.OfflineLogs(l.Data, func(key string) string { return q.Filter[key] }, l.Limit)
+	for _, e := range events {
+		raw, err := json.Marshal(e)
+		if err == nil {
+			err = print(raw)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return err
 }

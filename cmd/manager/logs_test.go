@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"redundancypool/manager/control"
+	"redundancypool/manager/journal"
 )
 
 func (f *fakeManager) Logs(_ context.Context, q control.LogQuery, each func(control.LogStep) error) error {
@@ -51,7 +53,21 @@ func TestLogsArePrintedInEachForm(t *testing.T) {
 			}
 		}
 	}
+	// Without a process, this node's own journal is read.
+	dir := t.TempDir()
+	j := journal.Open(journal.Config{Dir: filepath.Join(dir, "journal"), Node: "m1"})
+	for _, m := range []string{"first", "second", "third"} {
+		j.Append(journal.Event{Message: m, Severity: journal.Error, Category: "status", Code: "c"})
+	}
+	j.Append(journal.Event{Message: "not grave"})
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
 	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"logs", "--severity", "error", "--limit", "2", "--data", dir}, console{out: &out, err: &errs, connect: func(dir string) control.Manager { return control.NewRemote(dir) }})
+	if text := out.String(); code != exitDone || strings.Count(text, "\n") != 2 || !strings.Contains(text, "second") || !strings.HasSuffix(text, "third\n") || !strings.Contains(errs.String(), "no process is running") {
+		t.Errorf("offline: exit %d, %q, %q", code, text, errs.String())
+	}
 	if code := run(t.Context(), []string{"logs", "--limit", "0", "--data", "d"}, console{out: &out, err: &errs}); code != exitUsage {
 		t.Errorf("--limit 0: exit %d", code)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,15 @@ func (j *Journal) Page(q Query) (Page, error) {
 	if first > 1 {
 		err = j.old.page(&found, first)
 	}
+	return found.page(), err
+}
+
+// ReadFiles returns what q chooses of the journal in dir, from its files alone: for a node whose
+// process does not run. It changes nothing there.
+func ReadFiles(dir string, q Query) (Page, error) {
+	found := newest{q: q.Bounded()}
+	a := archive{dir: dir}
+	err := a.page(&found, math.MaxUint64)
 	return found.page(), err
 }
 

@@ -100,6 +100,9 @@ func TestAnEventFromBeforeIDsHasOne(t *testing.T) {
 	if err != nil || len(p.Events) != 1 || p.Events[0].ID != "n-0000000003" {
 		t.Errorf("got %+v, %v", p, err)
 	}
+	if q, err := ReadFiles(dir, Query{}); err != nil || messages(q.Events) != "old" {
+		t.Errorf("from the files alone: %+v, %v", q, err)
+	}
 	if e := j.Append(Event{}); e.ID == "" || e.Seq != 4 {
 		t.Errorf("appended %+v", e)
 	}
