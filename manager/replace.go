@@ -375,6 +375,7 @@ func (m *Manager) onHold(ctx context.Context, t pool.Attempt) (any, error) {
 	if _, err := m.saveAs(ctx, e, "before-resync", "before the re-synchronisation", "the Primary"); err != nil {
 		return nil, fmt.Errorf("save the copy first: %w", err)
 	}
+	m.keepPeople(ctx)
 	return struct{}{}, m.holdAgain(t.Why)
 }
 

@@ -141,6 +141,7 @@ func (e *engine) reformAfterRestore(ctx context.Context, keep string) (control.D
 			m.event(journal.Warning, "pool", "resign_failed", "the Arbiter did not let go of the pool before the restoring; it may have to be reset: "+err.Error(), nil)
 		}
 	}
+	m.keepPeople(ctx) // the waiting page must stay open to those who may log in
 	s := m.settingsNow()
 	before := s
 	_, err := m.store(s, settings.Progress{Forming: true, Attempt: pool.NewID(), Remaining: m.cfg.ConfigurationTimeout, Before: &before}, "the database was restored; the pool is formed anew with it")

@@ -78,8 +78,11 @@ func expulsion(err error) (*transport.Refusal, bool) {
 // expel notes that another member refuses this one for good, and tells the composer once.
 func (p *Pool) expel(no *transport.Refusal) {
 	p.mu.Lock()
-	known := p.expelled != nil && *p.expelled == *no
-	p.expelled = no
+	// While a pool is being formed the others may not know of it yet.
+	known := p.record.Phase != PhaseEffective || p.expelled != nil && *p.expelled == *no
+	if p.record.Phase == PhaseEffective {
+		p.expelled = no
+	}
 	p.mu.Unlock()
 	if known {
 		return

@@ -141,6 +141,7 @@ func (p *Pool) linkUp(id MemberID, c *linkConn) {
 	pr := p.peers[id]
 	pr.out[c.path] = c
 	pr.lost, pr.failure = 0, ""
+	p.expelled = nil
 	p.mu.Unlock()
 	p.links.wake()
 	p.log.Info("link up", "member", id, "path", c.path)
