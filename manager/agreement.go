@@ -57,13 +57,29 @@ func (e *engine) present(ctx context.Context) (agreement, error) {
 	}
 	rec := e.pool.Record()
 	a = agreement{Revision: rec.Revision, Incarnation: rec.Incarnation, Members: append([]pool.Member(nil), rec.Members...), Gone: rec.Gone, Timing: e.settings.Timing, VIP: e.settings.VIP, Active: rec.Active}
-	// The Master's times are the pool's; a Backup that formed with others of its own has them in
-	// the record.
-	t := rec.Timing
-	a.Timing.HeartbeatPeriod, a.Timing.HeartbeatTimeout, a.Timing.MissedHeartbeats = t.HeartbeatPeriod, t.HeartbeatTimeout, t.MissedHeartbeats
-	a.Timing.ConnectTimeout, a.Timing.LongLivedTimeout, a.Timing.ConnectionWait = t.ConnectTimeout, t.LongLivedTimeout, t.ConnectionWait
-	a.Timing.StabilityDelay, a.Timing.DiskTimeout, a.Timing.HoldTimeout = t.StabilityDelay, t.DiskTimeout, t.HoldTimeout
+	a.Timing = withPool(a.Timing, rec.Timing)
 	return a, nil
+}
+
+// withPool puts the pool's times over a node's settings.
+func withPool(s settings.Timing, t pool.Timing) settings.Timing {
+	s.HeartbeatPeriod, s.HeartbeatTimeout, s.MissedHeartbeats = t.HeartbeatPeriod, t.HeartbeatTimeout, t.MissedHeartbeats
+	s.ConnectTimeout, s.LongLivedTimeout, s.ConnectionWait = t.ConnectTimeout, t.LongLivedTimeout, t.ConnectionWait
+	s.StabilityDelay, s.DiskTimeout, s.HoldTimeout = t.StabilityDelay, t.DiskTimeout, t.HoldTimeout
+	return s
+}
+
+// takeTiming makes this node, which is joining, work by the pool's times.
+func (m *Manager) takeTiming(t pool.Timing) error {
+	s := m.settingsNow()
+	s.Timing = withPool(s.Timing, t)
+	if err := settings.Save(m.cfg.Dir, s); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.settings = s
+	m.mu.Unlock()
+	return nil
 }
 
 // agree changes the agreement, on the Primary. When it returns, the change is committed and holds

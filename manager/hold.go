@@ -114,6 +114,9 @@ func (m *Manager) onPlan(_ context.Context, p pool.Plan) (any, error) {
 	if err := m.trust.SavePoolCertificate(p.Certificate, p.Key); err != nil {
 		return nil, fmt.Errorf("keep the certificate of the virtual IP: %w", err)
 	}
+	if err := m.takeTiming(rec.Timing); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(m.poolDir(), 0o700); err != nil {
 		return nil, err
 	}

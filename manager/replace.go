@@ -16,6 +16,7 @@ import (
 	"redundancypool/manager/pool"
 	"redundancypool/manager/pool/transport"
 	"redundancypool/manager/trust"
+	"redundancypool/web"
 )
 
 // methodHold asks the other Manager to save its copy, put it aside and wait to be filled anew.
@@ -57,7 +58,7 @@ func (f faces) Replace(ctx context.Context, q control.Replacement, step func(con
 	if err := m.askMember(ask, next.Fingerprint, e.joinRequest(role, next.Address)); err != nil {
 		return control.Done{}, fieldError("address", "refused", fmt.Sprintf("the new %v at %v: %v", role, next.Address, err), "correct it on that side or here, and try again")
 	}
-	w := m.startWork("Replacing the " + role.String())
+	w := m.startWork("Replacing the " + title(role))
 	e.wg.Go(func() { e.replace(e.ctx, w, old, next) })
 	return w.follow(ctx, step)
 }
@@ -95,6 +96,9 @@ func (f faces) Resync(ctx context.Context, yes bool, step func(control.Step) err
 	})
 	return w.follow(ctx, step)
 }
+
+// title is a role as people write it.
+func title(r pool.Role) string { return web.Word(r.String()) }
 
 // primaryEngine returns the engine of the Primary of a running pool, or says where that is.
 func (m *Manager) primaryEngine(ctx context.Context) (*engine, error) {
@@ -193,7 +197,7 @@ func (e *engine) askReplace(role pool.Role, old, next pool.Member) error {
 	default:
 		out.Confirm = append(out.Confirm, control.Question{Code: "dead", Text: fmt.Sprintf("%s at %v does not answer. It is taken out of the pool; when it comes back it is refused until it has been reset.", old.Name, old.Address)})
 	}
-	text := fmt.Sprintf("The machine at %v becomes the %v. Service goes on meanwhile; a failover is not possible until it is done.", next.Address, role)
+	text := fmt.Sprintf("The machine at %v becomes the %s. Service goes on meanwhile; a failover is not possible until it is done.", next.Address, title(role))
 	if role != pool.Arbiter {
 		text += " Its own data are saved there and replaced by a copy of this Manager's."
 	}
@@ -265,12 +269,12 @@ func (e *engine) replace(ctx context.Context, w *work, old, next pool.Member) {
 		w.finish("", err)
 		return
 	}
-	e.m.event(journal.Info, "pool", "replaced", name+" is the "+next.Role.String()+" now", nil)
-	w.finish(name+" is the "+next.Role.String()+" now and in step", nil)
+	e.m.event(journal.Info, "pool", "replaced", name+" is the "+title(next.Role)+" now", nil)
+	w.finish(name+" is the "+title(next.Role)+" now and in step", nil)
 }
 
+// exchange takes old out, if there is one, and puts next in; it returns the new member's name.
 func (e *engine) exchange(ctx context.Context, w *work, old, next pool.Member) (string, error) {
-	m := e.m
 	if old.ID != "" {
 		w.step("out", old.Name+" is being taken out", false)
 		err := e.agree(ctx, old.Name+" is taken out of the pool", func(a *agreement) error {
@@ -314,7 +318,6 @@ func (e *engine) exchange(ctx context.Context, w *work, old, next pool.Member) (
 	if err := e.awaitReconciled(ctx, w.poolStep); err != nil {
 		return "", fmt.Errorf("fill %s: %w", next.Name, err)
 	}
-	_ = m
 	return next.Name, nil
 }
 

@@ -30,7 +30,7 @@ func TestMembersAreReplacedOnThePage(t *testing.T) {
 	}
 	s := loggedIn(t, site(t, normal(), desk))
 	_, page := s.ask("GET", "/members", nil, nil)
-	for _, want := range []string{"Replacing the backup", "B is out", "Connection refused", "Missing", "Fill the place of the Arbiter", "Deactivate the Backup", "Re-synchronise"} {
+	for _, want := range []string{"Replacing the backup", "B is out", "Connection refused", "Missing", "A new machine in the place of the Arbiter", "Deactivate the Backup", "Re-synchronise"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q", want)
 		}

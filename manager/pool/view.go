@@ -335,10 +335,14 @@ func (p *Pool) Obstacles() []Reason {
 		add("digest_differs", "the databases of the two Managers differ at entry %d: re-synchronise %s", p.digest.at, other.Name)
 	}
 	if m, ok := p.record.ByRole(Arbiter); ok {
-		if st := p.peerStatusLocked(p.peers[m.ID]); st == Unreachable || st == Unknown {
+		if st := p.peerStatusLocked(p.peers[m.ID]); m.Deactivated && (st == Unreachable || st == Unknown) {
+			add("arbiter_maintenance", "%s is away for maintenance: nobody could confirm the takeover", m.Name)
+		} else if st == Unreachable || st == Unknown {
 			add("arbiter_unreachable", "%s is not reachable at %v: nobody could confirm the takeover", m.Name, m.Address)
 		} else if disk := p.peers[m.ID].report.Disk; disk != "" {
 			add("arbiter_disk", "%s cannot write, so it cannot vote: %s", m.Name, disk)
+		} else if m.Deactivated {
+			add("arbiter_maintenance", "%s is deactivated for maintenance: it may go away at any time", m.Name)
 		} else if p.record.Phase == PhaseEffective && heard && (p.deafLocked(other.ID, m.ID) || p.deafLocked(m.ID, other.ID)) {
 			add(role+"_arbiter_link", "%s and %s do not hear each other: %s could not get the vote that a takeover needs", other.Name, m.Name, other.Name)
 		}
