@@ -94,6 +94,11 @@ func (t *Trial) Break(ctx context.Context, f Fault, host string) (Round, error) 
 	if err := t.pool.WaitUnits(ctx, time.Now(), 30*time.Second); err != nil {
 		return r, fmt.Errorf("before the fault: %w", err)
 	}
+	// What came since the last round, the comparison among it, may have slowed a Manager down so far
+	// that there is one copy only for a moment: the next fault would then be the second at once.
+	if err := t.pool.WaitProtected(ctx); err != nil {
+		return r, fmt.Errorf("before the fault: %w", err)
+	}
 	primary, before, err := t.pool.Primary(ctx)
 	if err != nil {
 		return r, err
