@@ -171,3 +171,47 @@ func (s *Server) halfClose(local netip.Addr) bool {
 	}
 	return len(found) > 0
 }
+
+// atVIP reports whether a request is a write that came to the virtual IP. While this Manager is not
+// Primary the address is about to leave, or the right to it has just ended: such a write is not
+// answered with a refusal, which its client would take for the Primary's.
+func (s *Server) atVIP(c echo.Context) bool {
+	r := c.Request()
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return false
+	}
+	a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	vip := s.cfg.Source.Redundancy().VIP.Address
+	return ok && vip != nil && localAddr(a).String() == hostOf(*vip)
+}
+
+// outlive waits until this Manager is Primary (true) or the connection has ended. One that stays
+// for too long is answered with 503.
+func (s *Server) outlive(c echo.Context) bool {
+	limit := time.NewTimer(leavingLimit)
+	defer limit.Stop()
+	for {
+		changed := s.cfg.Source.Changed()
+		if modeOf(s.cfg.Source.Redundancy()) == modeFull {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Millisecond):
+		case <-c.Request().Context().Done():
+			return false
+		case <-limit.C:
+			s.retryLater(c, "this Manager is not Primary any more: nothing was done, send it again")
+			return false
+		}
+	}
+}
+
+// leavingLimit is longer than an address outlives the right to it.
+const leavingLimit = 4 * time.Second
+
+// retryLater answers 503.
+func (s *Server) retryLater(c echo.Context, text string) {
+	c.Response().Header().Set("Retry-After", "1")
+	s.fail(echo.NewHTTPError(http.StatusServiceUnavailable, text), c)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -226,6 +227,11 @@ func TestTelemetryOverHTTP(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", tt.name, resp.StatusCode, tt.want, body(t, resp))
 		}
 	}
+	for range 400 { // more than pages and programs may ask
+		if code := ask(a, there, "POST", "/api/v1/telemetry", unit("its secret")).StatusCode; code != 200 {
+			t.Fatalf("many records in a row: %d", code)
+		}
+	}
 	before := len(desk.both.stored["u1"])
 	for i, s := range []*Server{a, b, a} {
 		resp := ask(s, there, "POST", "/api/v1/telemetry", unit("its secret", "Idempotency-Key", "k"))
@@ -307,6 +313,44 @@ func TestWritesWaitForAHandOver(t *testing.T) {
 	cancel()
 	if _, err := (&hold{closed: make(chan struct{})}).enter(ctx, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller that is gone: %v", err)
+	}
+}
+
+// A write at the virtual IP of a Manager that has just lost Primary is not refused: it ends with its
+// connection, or is done when the Manager is Primary again.
+func TestAWriteAtTheVirtualIPIsNotRefusedByAManagerThatLostPrimary(t *testing.T) {
+	r := full()
+	r.Deadline = nil
+	src := newSource(r)
+	src.set("online")
+	cfg := testConfig(src)
+	desk := &fakeDesk{}
+	cfg.Operations = desk
+	s := built(t, cfg)
+	post := func(ctx context.Context, local string) *http.Response {
+		return ask(s, there, "POST", "/api/v1/telemetry?unit=u1", func(r *http.Request) {
+			sent(`{}`)(r)
+			*r = *r.WithContext(context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.ParseIP(local), Port: 8443})))
+		})
+	}
+	if resp := post(t.Context(), "10.0.0.1"); resp.StatusCode != http.StatusConflict {
+		t.Errorf("at its own address: %d", resp.StatusCode)
+	}
+	ctx, cut := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cut()
+	if resp := post(ctx, "10.0.0.50"); body(t, resp) != "" {
+		t.Error("it was answered although the connection was cut")
+	}
+	done := make(chan int, 1)
+	go func() { done <- post(t.Context(), "10.0.0.50").StatusCode }()
+	select {
+	case code := <-done:
+		t.Fatalf("answered %d too early", code)
+	case <-time.After(50 * time.Millisecond):
+	}
+	src.set("primary")
+	if code := <-done; code != 200 || len(desk.keys().stored["u1"]) != 1 {
+		t.Errorf("as Primary again: %d", code)
 	}
 }
 

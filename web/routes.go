@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -49,7 +50,7 @@ func (s *Server) routes() *echo.Echo {
 		}),
 		echo.WrapMiddleware(http.NewCrossOriginProtection().Handler),
 		middleware.BodyLimitWithConfig(middleware.BodyLimitConfig{Limit: maxBody, Skipper: func(c echo.Context) bool { return c.Path() == uploadPath }}),
-		s.limit(50, 300),
+		s.limit(50, 300, telemetryPath),
 		s.held,
 		s.audit,
 		s.guard,
@@ -134,10 +135,11 @@ func (s *Server) static(c echo.Context) error {
 	return c.Blob(http.StatusOK, kind, text)
 }
 
-// limit admits each client so many requests a second, after a burst; loopback is not limited.
-func (s *Server) limit(perSecond rate.Limit, burst int) echo.MiddlewareFunc {
+// limit admits each client so many requests a second, after a burst; loopback is not limited, nor
+// are the routes in but, which have limits of their own.
+func (s *Server) limit(perSecond rate.Limit, burst int, but ...string) echo.MiddlewareFunc {
 	return middleware.RateLimiterWithConfig(middleware.RateLimiterConfig{
-		Skipper: local,
+		Skipper: func(c echo.Context) bool { return local(c) || slices.Contains(but, c.Path()) },
 		Store: middleware.NewRateLimiterMemoryStoreWithConfig(middleware.RateLimiterMemoryStoreConfig{
 			Rate: perSecond, Burst: burst, ExpiresIn: 10 * time.Minute,
 		}),

@@ -123,6 +123,11 @@ func (s *Server) closed(next echo.HandlerFunc) echo.HandlerFunc {
 			return s.waitingFacts(c, http.StatusServiceUnavailable)
 		case wantsPage(c):
 			return c.Render(http.StatusConflict, "light.html", s.shell(c, "On the Primary", ""))
+		case s.atVIP(c):
+			if s.outlive(c) {
+				return next(c)
+			}
+			return nil
 		}
 		sh := s.shell(c, "", "")
 		return c.JSON(http.StatusConflict, map[string]any{"error": map[string]any{"code": http.StatusConflict,

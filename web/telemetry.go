@@ -33,7 +33,7 @@ var (
 )
 
 func (s *Server) telemetryRoutes(e *echo.Echo) {
-	e.POST(telemetryPath, s.telemetry)
+	e.POST(telemetryPath, s.telemetry, s.limit(500, 1000)) // one address may be a gateway of many units
 }
 
 // telemetry stores what a field unit sent. The unit logs in with its name and secret; people and
@@ -55,7 +55,12 @@ func (s *Server) telemetry(c echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, "the body cannot be read")
 	}
 	n, repeat, err := s.cfg.Operations.Record(r.Context(), unit, payload, key, sum)
+	if (errors.Is(err, ErrNotKnown) || notPrimary(err)) && s.atVIP(c) && s.outlive(c) {
+		n, repeat, err = s.cfg.Operations.Record(r.Context(), unit, payload, key, sum) // known by key, number or time
+	}
 	switch {
+	case c.Response().Committed || r.Context().Err() != nil:
+		return nil // answered, or cut
 	case errors.Is(err, ErrKeyReused):
 		return s.keyReused(c)
 	case errors.Is(err, ErrNotKnown):
@@ -68,6 +73,12 @@ func (s *Server) telemetry(c echo.Context) error {
 		c.Response().Header().Set("Idempotency-Replayed", "true")
 	}
 	return c.JSON(http.StatusOK, map[string]int{"stored": n})
+}
+
+// notPrimary reports whether something was not done because this Manager is not Primary.
+func notPrimary(err error) bool {
+	var p *Problem
+	return errors.As(err, &p) && (p.Code == "not_primary" || p.Code == "no_primary")
 }
 
 // sender returns the unit that a request is from.

@@ -70,8 +70,7 @@ type loadFlags struct {
 	Report string  `help:"Write the report as JSON to this file." type:"path" placeholder:"FILE"`
 }
 
-// httpRate is how many records a second a client of the API writes; the API admits 50 requests a
-// second from one address.
+// httpRate is how many records a second a client of the API writes.
 const httpRate = 10
 
 // startHTTP adds the clients that write by the API.
