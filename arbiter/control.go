@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"redundancypool/manager/control"
 	"redundancypool/manager/journal"
@@ -26,6 +27,8 @@ type Status struct {
 	BytesOnDisk int64          `json:"bytes_on_disk"`
 	Fingerprint string         `json:"fingerprint"`
 	Members     []StatusMember `json:"members"`
+	// Refused is why the other members refuse this one for good; empty: they do not.
+	Refused string `json:"refused,omitempty"`
 }
 
 // StatusMember is one member as the Arbiter sees it.
@@ -62,6 +65,11 @@ func (a *Arbiter) status() Status {
 	}
 	st := member.State()
 	s.Pool, s.Phase, s.Term, s.LastIndex = &st.Record.Pool, string(st.Record.Phase), st.Term, st.Last.Index
+	for _, why := range st.Reasons {
+		if strings.HasPrefix(why.Code, "refused_") {
+			s.Refused = why.Text
+		}
+	}
 	for _, m := range st.Members {
 		row := StatusMember{Name: m.Name, Role: m.Role, Status: m.Status, Address: m.Address.String(), LastHeardMS: -1}
 		if m.Heard >= 0 {

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -211,6 +212,22 @@ func TestARunningPoolIsChanged(t *testing.T) {
 		r := s.status(masterHost)
 		return r.Health == "protected" && r.Status == "primary" && worst(masterHost) == worst(backupHost) && worst(backupHost) > 700, r.Status
 	})
+
+	// The Primary dies as soon as it has answered: whoever leads then sees the change through.
+	set(masterHost, map[string]string{"timing.missed_heartbeats": "24"})
+	s.kill(masterHost)
+	s.start(masterHost)
+	s.await(40*time.Second, "all work by what was agreed before the Primary died", func() (bool, string) {
+		m, b := s.status(masterHost), s.status(backupHost)
+		text := fmt.Sprintf("%s/%s %d, %s/%s %d", m.Status, m.Health, worst(masterHost), b.Status, b.Health, worst(backupHost))
+		return m.Health == "protected" && b.Health == "protected" && worst(masterHost) == worst(backupHost) && worst(masterHost) > 800, text
+	})
+	if s.status(masterHost).Status != "primary" {
+		if _, err := s.remote(masterHost).HandOver(t.Context(), "master", noSteps); err != nil {
+			t.Fatal(err)
+		}
+		s.awaitHealth(masterHost, "protected")
+	}
 
 	// Active, while the Backup is away.
 	s.kill(backupHost)

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -177,6 +178,41 @@ func TestLoneSurvivorGoesOn(t *testing.T) {
 	if got := s.units(masterHost); got != "of-master,of-survivor" {
 		t.Errorf("the new Backup has units %q", got)
 	}
+}
+
+// The Backup was away when its Master stored more and died: the Arbiter knows how much is missing, and
+// resigns, so that nobody can be Primary of the old pool any more.
+func TestLoneSurvivorGoesOnByTheArbitersWord(t *testing.T) {
+	s := newSite(t, time.Minute)
+	s.start(masterHost, backupHost, arbiterHost)
+	s.form()
+	s.kill(backupHost)
+	s.awaitHealth(masterHost, "degraded")
+	s.addUnit(masterHost, "missing")
+	s.kill(masterHost)
+	s.start(backupHost)
+	s.awaitHealth(backupHost, "failure")
+	var asked *control.Error
+	s.await(20*time.Second, "the survivor knows where the Arbiter is", func() (bool, string) {
+		_, err := s.remote(backupHost).Recover(t.Context(), false)
+		return errors.As(err, &asked) && len(asked.Confirm) == 2 && asked.Confirm[1].Word == "alone" && strings.HasPrefix(asked.Confirm[0].Text, "At most"), fmt.Sprint(err, asked)
+	})
+	if strings.HasPrefix(asked.Confirm[0].Text, "At most 0 ") {
+		t.Errorf("a unit is missing here, and it says %q", asked.Confirm[0].Text)
+	}
+	if _, err := s.remote(backupHost).Recover(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitOwner(backupHost)
+	if st := s.arbiterStatus(); st.Pool != nil {
+		t.Errorf("the Arbiter still is in pool %s", *st.Pool)
+	}
+	s.start(masterHost)
+	s.await(20*time.Second, "the old Master is refused and has no Arbiter", func() (bool, string) {
+		r := s.status(masterHost)
+		return r.Status == "online" && strings.Contains(reasons(r), "refused_forced"), r.Status + " " + reasons(r)
+	})
+	s.awaitOwner(backupHost)
 }
 
 // A survivor that tries to form a pool anew, in vain, keeps the virtual IP.

@@ -159,6 +159,9 @@ func printStatus(w io.Writer, st arbiter.Status) error {
 	}
 	fmt.Fprintf(t, "Node\t%s\nRole\tArbiter\nStatus\t%v\nPool\t%s\nTerm\t%d\nLast index\t%d\nBytes on disk\t%d\nFingerprint\t%s\n",
 		st.Node, st.Status, pool, st.Term, st.LastIndex, st.BytesOnDisk, st.Fingerprint)
+	if st.Refused != "" {
+		fmt.Fprintf(t, "Refused\t%s\n", st.Refused)
+	}
 	if err := t.Flush(); err != nil || len(st.Members) == 0 {
 		return err
 	}

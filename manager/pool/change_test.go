@@ -176,6 +176,23 @@ func TestWhoWasAwayLearnsWhatWasAgreed(t *testing.T) {
 	if got := fmt.Sprint(tr.a.pool.Record().ByRole(Arbiter)); !strings.Contains(got, moved.String()) {
 		t.Errorf("the Arbiter has %s", got)
 	}
+	// A second path for all, from one moment to the next.
+	tr.agree(func(r *Record) {
+		r.Members = slices.Clone(r.Members)
+		for i, m := range r.Members {
+			r.Members[i].Second = m.Address
+		}
+	})
+	tr.wait("the second path is heard", func() bool {
+		tr.m.pool.mu.Lock()
+		defer tr.m.pool.mu.Unlock()
+		for _, pr := range tr.m.pool.peers {
+			if pr.heard[1] == 0 || Since(pr.heard[1]) > time.Second {
+				return false
+			}
+		}
+		return true
+	})
 	for _, m := range tr.m.pool.State().Members {
 		if !m.RunsOld {
 			t.Errorf("%s does not say that it runs with the times before", m.Name)
