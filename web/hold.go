@@ -100,8 +100,12 @@ func (h *hold) open() {
 	}
 }
 
-// moving are the calls that may themselves move Primary, and so must not be waited for.
-var moving = []string{"/api/v1/redundancy/", "/actions/", "/drill", "/settings", "/waiting", "/fallback", "/login", "/logout", "/setup", "/database/restore"}
+// moving begin the paths that are not waited for: what may itself move Primary, and what takes long
+// and writes nothing that is replicated.
+var moving = []string{
+	"/api/v1/redundancy/", "/actions/", "/drill", "/members", "/trust", "/settings", "/waiting", "/fallback", "/login", "/logout", "/setup",
+	"/database", "/api/v1/database", "/api/v1/certificate", "/notifications/test", "/api/v1/notifications/test",
+}
 
 // held makes writes wait while Primary is handed over.
 func (s *Server) held(next echo.HandlerFunc) echo.HandlerFunc {

@@ -43,6 +43,7 @@ const (
 	keyHeader    = "Idempotency-Key"
 	maxKey       = 255
 	mostReplayed = 48 << 10 // bytes of an answer that is kept
+	maxKeyedBody = 1 << 20  // bytes of a request with a key
 	// onceLimit bounds a request with a key that its client no longer waits for.
 	onceLimit = 2 * time.Minute
 )
@@ -95,9 +96,12 @@ func requestKey(r *http.Request) (string, error) {
 
 // fingerprint is taken over everything that makes a request another one. The body can be read again.
 func fingerprint(r *http.Request) ([32]byte, error) {
-	body, err := io.ReadAll(r.Body)
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxKeyedBody+1))
 	if err != nil {
 		return [32]byte{}, err
+	}
+	if len(body) > maxKeyedBody {
+		return [32]byte{}, fmt.Errorf("more than %d bytes", maxKeyedBody)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	h := sha256.New()
@@ -125,7 +129,7 @@ func (s *Server) keyed(next echo.HandlerFunc) echo.HandlerFunc {
 		scope := "user " + user
 		sum, err := fingerprint(r)
 		if err != nil {
-			return echo.NewHTTPError(http.StatusBadRequest, "the body cannot be read")
+			return echo.NewHTTPError(http.StatusBadRequest, "the body cannot be read: "+err.Error())
 		}
 		if !s.pending.begin(scope + "\x00" + key) {
 			return s.inProgress(c)
