@@ -142,7 +142,7 @@ func isClosed(c chan struct{}) bool {
 }
 
 func (e *engine) tryForm(ctx context.Context, a *attempt) error {
-	for {
+	for before := ""; ; {
 		err := e.formOnce(ctx, a)
 		if err == nil {
 			return nil
@@ -151,7 +151,10 @@ func (e *engine) tryForm(ctx context.Context, a *attempt) error {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 		a.fail(err)
-		e.m.log.Warn("forming the pool", "error", err)
+		if err.Error() != before { // it may wait for a person for minutes
+			before = err.Error()
+			e.m.log.Warn("forming the pool; trying again", "error", err)
+		}
 		t := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():

@@ -175,7 +175,7 @@ func TestTrustThroughThePages(t *testing.T) {
 	third.await("answers", func() bool { return third.says("status") })
 
 	asMaster()
-	m.sees("Forming the pool", "aiting for approval", "left.")
+	m.sees("Forming the pool", "aiting for approval", " left")
 	own := m.textOf("#own-fingerprint")
 	ofThird := third.fingerprint()
 	m.sees(ofThird)
@@ -187,7 +187,7 @@ func TestTrustThroughThePages(t *testing.T) {
 	m.sees("was rejected there")
 	b.approves(own)
 	b.sees("No node waits for approval")
-	m.sees("waiting for approval of this Manager on the arbiter")
+	m.sees("aiting for approval on this Manager and on the arbiter")
 	m.visit("/trust")
 	m.approves(ofThird)
 	third.told("approve", own)
