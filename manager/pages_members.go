@@ -43,7 +43,7 @@ func (d desk) Seats() []web.Seat {
 // Change implements web.Membership.
 func (d desk) Change() web.Change {
 	w := d.m.work()
-	steps, result, err, over, _ := w.next()
+	steps, over, _, result, err := w.next()
 	out := web.Change{Title: w.title, Result: result, Over: over}
 	for _, s := range steps {
 		out.Steps = append(out.Steps, web.Step{Text: s.Text, Done: s.done})

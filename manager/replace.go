@@ -386,7 +386,7 @@ func (m *Manager) onHold(ctx context.Context, t pool.Attempt) (any, error) {
 func (w *work) follow(ctx context.Context, step func(control.Step) error) (control.Done, error) {
 	said := map[string]string{}
 	for {
-		steps, result, err, over, changed := w.next()
+		steps, over, changed, result, err := w.next()
 		for _, s := range steps {
 			if said[s.Code] != s.Text {
 				said[s.Code] = s.Text

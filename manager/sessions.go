@@ -44,7 +44,7 @@ func (m *Manager) onUser(ctx context.Context, q userChange) (any, error) {
 func (f faces) keepUser(ctx context.Context, u database.User) error {
 	e, err := f.primary(ctx)
 	if err == nil {
-		_, err := e.proposer.propose(ctx, database.UserPut{Name: u.Name, Hash: u.Hash, Generation: u.Generation})
+		_, err := e.proposer.propose(ctx, database.UserPut(u))
 		return err
 	}
 	var no *control.Error

@@ -86,12 +86,13 @@ func (w *work) finish(result string, err error) {
 	w.changedLocked()
 }
 
-// next returns the steps as they are and a channel that is closed at the next change.
-func (w *work) next() (steps []workStep, result string, err error, over bool, changed <-chan struct{}) {
+// next returns the steps as they are, a channel that is closed at the next change, and, once the
+// work is over, what it came to.
+func (w *work) next() (steps []workStep, over bool, changed <-chan struct{}, result string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting == nil {
 		w.waiting = make(chan struct{})
 	}
-	return append([]workStep(nil), w.steps...), w.result, w.err, w.over, w.waiting
+	return append([]workStep(nil), w.steps...), w.over, w.waiting, w.result, w.err
 }

@@ -62,9 +62,6 @@ func (c Config) Apply(values map[string]string) (Config, error) {
 	return c, nil
 }
 
-func split(text string) (all []string) {
-	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' || r == ';' }) {
-		all = append(all, part)
-	}
-	return all
+func split(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", \n\r\t;", r) })
 }
