@@ -290,6 +290,10 @@ func (m *Manager) formed() {
 func (m *Manager) fallBack(code, why string) {
 	m.mu.Lock()
 	prog, tried := m.progress, m.settings
+	if !prog.Forming { // the deadline and a person's cancel may come at one moment: the first counts
+		m.mu.Unlock()
+		return
+	}
 	next := settings.Progress{FallBack: &settings.FallBack{Code: code, Text: why, TimeMS: time.Now().UnixMilli()}, Tried: &tried}
 	s := settings.Default()
 	if prog.Before != nil {
