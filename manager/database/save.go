@@ -106,6 +106,12 @@ var logins = []login{
 	{"secret_setting", "true", func(c []any) row { return rowSecretSetting(nil, text(c[0]), text(c[1])) }},
 	{"notice_row", "true", func(c []any) row { return rowNotice(nil, &Notice{text(c[0]), c[1].(int64), text(c[2]), text(c[3])}) }},
 	{"setting_row", isToken, func(c []any) row { return rowSetting(nil, text(c[0]), text(c[1])) }},
+	// Answers to keyed requests may show a secret once more, and are about the data of then.
+	{"secret_answer", "true", func(c []any) row {
+		k := Kept{Scope: text(c[0]), Key: text(c[1]), ExpiresMS: c[3].(int64), Answer: text(c[4])}
+		copy(k.Fingerprint[:], c[2].([]byte))
+		return rowKept(nil, &k)
+	}},
 }
 
 // stripLogins removes all logins, and with VACUUM all traces of deleted rows.

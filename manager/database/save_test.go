@@ -15,7 +15,7 @@ import (
 func TestSaveLeavesOutEveryLogin(t *testing.T) {
 	s := openStore(t, "")
 	secret := sha256.Sum256([]byte("of a unit"))
-	must(t, s, cmd(1, UnitAdd{Name: "u", Secret: secret}), cmd(7, SettingPut{TokenPrefix + "x", "APITOKEN"}), cmd(2, UserPut{"anna", "$argon2id$OLDOLDOLD", 0}), cmd(3, UserPut{"anna", "$argon2id$NEWNEWNEW", 0}),
+	must(t, s, cmd(1, UnitAdd{Name: "u", Secret: secret}), cmd(7, SettingPut{TokenPrefix + "x", "APITOKEN"}), cmd(8, Once{Scope: "s", Key: "k", ExpiresMS: 1 << 50, Answer: "ONCESHOWN"}), cmd(2, UserPut{"anna", "$argon2id$OLDOLDOLD", 0}), cmd(3, UserPut{"anna", "$argon2id$NEWNEWNEW", 0}),
 		cmd(4, SettingPut{"k", "DELETEDVALUE"}), cmd(5, SettingRemove{"k"}), cmd(6, batch(record("u", 1, 1000, 21.5))),
 		cmd(7, SettingPut{TokenPrefix + "id", "TOKENHASH"}))
 	file := filepath.Join(t.TempDir(), "saved.db")
@@ -45,7 +45,7 @@ func TestSaveLeavesOutEveryLogin(t *testing.T) {
 		t.Errorf("left in the folder: %v, %v", left, err)
 	}
 	saved, err := s.RestoreCheck(t.Context(), file)
-	if err != nil || saved.Index != 8 || saved.Schema != len(migrations) || saved.Size == 0 {
+	if err != nil || saved.Index != 9 || saved.Schema != len(migrations) || saved.Size == 0 {
 		t.Errorf("check: %+v, %v", saved, err)
 	}
 	if err := s.Save(t.Context(), filepath.Join(t.TempDir(), "no", "such", "folder"), false); err == nil {
@@ -118,7 +118,7 @@ func TestEveryTableIsKnownToSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	harmless := []string{"migration", "state", "client", "client_result", "unit_row", "user_row", "setting_row", "series", "stream", "message", "sample_row", "event_row", "changeover_row"}
+	harmless := []string{"migration", "state", "client", "client_result", "unit_row", "user_row", "setting_row", "series", "stream", "message", "sample_row", "event_row", "changeover_row", "drill_row"}
 	if err := eachRow(t.Context(), db, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'", func(cells []any) error {
 		name := text(cells[0])
 		stripped := slices.ContainsFunc(logins, func(l login) bool { return l.table == name })
