@@ -151,6 +151,13 @@ func (e *engine) release(d *duty) {
 	if err := d.lease.Release(); err != nil {
 		e.m.log.Error("releasing the virtual IP", "error", err)
 	}
+	e.addressEvent(d, "released", "the virtual IP "+e.settings.VIP.Addr().String()+" is not on this node any more")
+}
+
+// addressEvent notes that the virtual IP came or went, in the term of its duty.
+func (e *engine) addressEvent(d *duty, code, text string) {
+	e.m.record(journal.Event{TimeMS: time.Now().UnixMilli(), Node: e.m.name(), Category: "vip", Code: code, Message: text, Term: d.term,
+		Details: map[string]any{"interface": e.settings.Interface}})
 }
 
 // acquire takes the virtual IP, if this node has one to take. The channel closes when it is lost.
@@ -178,6 +185,7 @@ func (e *engine) acquire(ctx context.Context, d *duty, r pool.Reign) (<-chan str
 		d.boundMS = since(d.began) - float64(time.Since(at).Microseconds())/1000
 	}
 	e.note(d, func(c *pool.Changeover) { c.VIPMS = since(c.Began) })
+	e.addressEvent(d, "bound", "the virtual IP "+e.settings.VIP.Addr().String()+" is bound to this node")
 	return l.Done(), nil
 }
 

@@ -82,7 +82,7 @@ func TestNoSecretIsShown(t *testing.T) {
 	}
 	var all int
 	for _, path := range []string{"/", "/shell", "/settings", "/settings?again", "/units", "/database", "/trust", "/about", "/account", "/login", "/setup", "/waiting",
-		"/api/v1/redundancy", "/api/v1/redundancy/waiting", "/api/v1/redundancy/worst", "/api/v1/redundancy/connections", "/api/v1/certificate", "/settings/certificate/node.pem", "/api/v1/logs", "/logs", "/api/v1/openapi.json", "/metrics", "/nowhere"} {
+		"/api/v1/redundancy", "/api/v1/redundancy/waiting", "/api/v1/redundancy/worst", "/api/v1/redundancy/connections", "/api/v1/certificate", "/settings/certificate/node.pem", "/api/v1/logs", "/logs", "/api/v1/logs/export?format=json", "/notifications", "/api/v1/notifications", "/api/v1/openapi.json", "/metrics", "/nowhere"} {
 		resp, err := client.Get(base + path)
 		if err != nil {
 			t.Fatal(err)
