@@ -126,9 +126,6 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	m.beside("master-arbiter-pairing", "airing with the arbiter at 10.79.0.3") // the Backup's token does not do there
 	m.fill("master-arbiter-pairing", third.told("token"), "master-vip", "10.79.0.51")
 	m.press("button[value=save]")
-	m.sees("What will happen")
-	m.shot("settings-master-dialog")
-	m.press("button[value=store]")
 	m.beside("master-vip", "the backup has 10.79.0.50, this Master has 10.79.0.51")
 	m.shot("settings-differs")
 	b.sees("The Master has other values than this Backup", "10.79.0.51") // at once, on both sides
@@ -139,6 +136,8 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	slow := master.slow("40mbit")
 	m.fill("master-vip", "10.79.0.50")
 	m.press("button[value=save]")
+	m.sees("What will happen")
+	m.shot("settings-master-dialog")
 	m.press("button[value=store]")
 	if slow {
 		b.sees("a second, about")
