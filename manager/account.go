@@ -20,6 +20,7 @@ import (
 // When the account of a changeover is closed: once the units are back or have had their time, and
 // once more when those who come late have too.
 const (
+	noteAfter   = 500 * time.Millisecond // it is stored without a check: Primary may move again before
 	checkAfter  = 5 * time.Second
 	checkAgain  = 30 * time.Second
 	gatherEvery = 5 * time.Second
@@ -67,6 +68,7 @@ func (e *engine) account(ctx context.Context, d *duty, r pool.Reign, base <-chan
 	if r.Changeover.Kind == "start" || r.Changeover.Kind == "" {
 		due = nil
 	}
+	noted := due == nil
 	began, gathered, tended := time.Now(), time.Now(), time.Now()
 	var plan drillPlan
 	var next time.Time
@@ -75,6 +77,10 @@ func (e *engine) account(ctx context.Context, d *duty, r pool.Reign, base <-chan
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if !noted && time.Since(began) > noteAfter {
+			noted = true
+			e.noteChangeover(ctx, d)
 		}
 		if len(due) > 0 && time.Since(began) > due[0] {
 			due = due[1:]
@@ -131,6 +137,13 @@ func check(ctx context.Context, db *database.Store, marks []database.Mark, at ti
 	return c, nil
 }
 
+// noteChangeover stores the record as far as it is known.
+func (e *engine) noteChangeover(ctx context.Context, d *duty) {
+	if st := e.pool.State(); st.Change != nil && st.Change.Term == d.term {
+		e.putRecord(ctx, e.recordOf(*st.Change, d))
+	}
+}
+
 // closeAccount checks, tells every member the result, and stores the record.
 func (e *engine) closeAccount(ctx context.Context, d *duty, marks []database.Mark) {
 	st := e.pool.State()
@@ -149,9 +162,11 @@ func (e *engine) closeAccount(ctx context.Context, d *duty, marks []database.Mar
 	})
 	rec := e.recordOf(*st.Change, d)
 	rec.Check = &c
-	if old, ok := e.storedRecord(ctx, rec.Key); ok { // its evidence may have grown meanwhile
+	old, ok := e.storedRecord(ctx, rec.Key)
+	if ok { // its evidence may have grown meanwhile
 		rec.Evidence, rec.Awaited = old.Evidence, old.Awaited
-	} else if c.Lost+c.StoredTwice > 0 {
+	}
+	if c.Lost+c.StoredTwice > 0 && (old.Check == nil || c.Lost+c.StoredTwice > old.Check.Lost+old.Check.StoredTwice) {
 		e.m.event(journal.Error, "pool", "records_differ", fmt.Sprintf("after the changeover of term %d %d records are missing and %d stored twice: %s",
 			rec.Term, c.Lost, c.StoredTwice, strings.Join(c.Findings, "; ")), nil)
 	}

@@ -44,7 +44,7 @@ func TestTheHistoryIsOnAPageAndInTheAPI(t *testing.T) {
 			t.Errorf("the page does not say %q:\n%s", want, text)
 		}
 	}
-	if text := body(t, ask(s, there, "GET", "/changeovers?key=8-1", login)); !strings.Contains(text, "Hand over from cell 2") || !strings.Contains(text, "is not done yet") {
+	if text := body(t, ask(s, there, "GET", "/changeovers?key=8-1", login)); !strings.Contains(text, "Hand over from cell 2") || !strings.Contains(text, "Not checked: what the field units") {
 		t.Errorf("the other record:\n%s", text)
 	}
 	if text := body(t, ask(s, there, "GET", "/changeovers?key=none", login)); !strings.Contains(text, "no changeover with this key") {

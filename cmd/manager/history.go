@@ -61,7 +61,7 @@ func printRecord(w io.Writer, c web.ChangeoverRecord) {
 	}
 	fmt.Fprintf(w, "  %s\n", strings.Join(times, ", "))
 	if k := c.Check; k == nil {
-		fmt.Fprintln(w, "  records: not checked yet")
+		fmt.Fprintln(w, "  records: not checked")
 	} else {
 		fmt.Fprintf(w, "  records: %d lost, %d stored twice, checked over %d records of %d numbered units", k.Lost, k.StoredTwice, k.Records, k.Units)
 		if k.NotCheckableUnits > 0 {
