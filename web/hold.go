@@ -57,6 +57,13 @@ func (h *hold) enter(ctx context.Context, wait bool) (bool, error) {
 
 var errHeld = errors.New("Primary is being handed over")
 
+// again takes a leave back.
+func (h *hold) again() {
+	h.mu.Lock()
+	h.running++
+	h.mu.Unlock()
+}
+
 func (h *hold) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -134,10 +141,14 @@ func (s *Server) held(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 			return done(c, back, "Primary is just being handed over: nothing was changed. Repeat it in a moment.")
 		}
+		c.Set(enteredKey, true)
 		defer s.hold.leave()
 		return next(c)
 	}
 }
+
+// enteredKey marks a request that the hold counts as under way.
+const enteredKey = "entered"
 
 // farewell is how long clients get to take the last answers before their connection is closed.
 const farewell = 2 * time.Millisecond
@@ -192,6 +203,10 @@ func (s *Server) atVIP(c echo.Context) bool {
 // outlive waits until this Manager is Primary (true) or the connection has ended. One that stays
 // for too long is answered with 503.
 func (s *Server) outlive(c echo.Context) bool {
+	if c.Get(enteredKey) != nil { // nothing of it is begun, so a hand over need not wait for it
+		s.hold.leave()
+		defer s.hold.again()
+	}
 	limit := time.NewTimer(leavingLimit)
 	defer limit.Stop()
 	for {

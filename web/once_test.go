@@ -348,6 +348,12 @@ func TestAWriteAtTheVirtualIPIsNotRefusedByAManagerThatLostPrimary(t *testing.T)
 		t.Fatalf("answered %d too early", code)
 	case <-time.After(50 * time.Millisecond):
 	}
+	drain, end := context.WithTimeout(t.Context(), 20*time.Second)
+	defer end()
+	if n := s.Drain(drain, netip.MustParseAddr("10.0.0.50")); n != 0 {
+		t.Errorf("a hand over waited for %d requests that were not begun", n)
+	}
+	s.Resume()
 	src.set("primary")
 	if code := <-done; code != 200 || len(desk.keys().stored["u1"]) != 1 {
 		t.Errorf("as Primary again: %d", code)
