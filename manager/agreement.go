@@ -206,7 +206,7 @@ func (e *engine) follow(ctx context.Context) {
 				e.m.log.Warn("the pool's agreement is not taken over; trying again", "error", err)
 			}
 		}
-		if !rest(ctx, nil, e.pace()) || !rest(ctx, changed, e.pace()) {
+		if !rest(ctx, nil, pace) || !rest(ctx, changed, pace) {
 			return
 		}
 	}

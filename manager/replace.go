@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,9 +17,6 @@ import (
 	"redundancypool/manager/trust"
 	"redundancypool/web"
 )
-
-// methodHold asks the other Manager to save its copy, put it aside and wait to be filled anew.
-const methodHold = "hold"
 
 // Replace puts a new machine in the place of a member of the running pool, dead or alive. It is
 // done by the Primary while it serves: the old one goes out first, so that the quorum is never
@@ -60,40 +56,6 @@ func (f faces) Replace(ctx context.Context, q control.Replacement, step func(con
 	}
 	w := m.startWork("Replacing the " + title(role))
 	e.wg.Go(func() { e.replace(e.ctx, w, old, next) })
-	return w.follow(ctx, step)
-}
-
-// Resync throws the other Manager's copy away, after it was saved there, and fills it anew: the
-// cure when the databases differ.
-func (f faces) Resync(ctx context.Context, yes bool, step func(control.Step) error) (control.Done, error) {
-	m := f.m
-	e, err := m.primaryEngine(ctx)
-	if err != nil {
-		return control.Done{}, err
-	}
-	rec := e.pool.Record()
-	i := slices.IndexFunc(rec.Members, func(o pool.Member) bool { return o.ID != rec.Self && o.Role != pool.Arbiter })
-	if i < 0 {
-		return control.Done{}, refuse("manager_missing", "put one in its place with \"manager redundancy replace\"", "this pool has no second Manager")
-	}
-	other := rec.Members[i]
-	if err := e.quorumWithout(other); err != nil {
-		return control.Done{}, err
-	}
-	if !yes {
-		return control.Done{}, &control.Error{Code: "confirm", Message: "the other Manager's copy is thrown away", Fix: "confirm it, or give --yes", Confirm: []control.Question{
-			{Code: "resync", Text: fmt.Sprintf("The copy of the data on %s is saved there, then thrown away and made anew from this Manager's. Until that is done a failover is not possible.", other.Name), Word: "resync"}}}
-	}
-	w := m.startWork("Re-synchronising " + other.Name)
-	e.wg.Go(func() {
-		w.step("hold", other.Name+" saves its copy and puts it aside", false)
-		if err := m.call(e.ctx, other.Address, other.Fingerprint, methodHold, pool.Attempt{Pool: rec.Pool, Incarnation: rec.Incarnation, Why: "re-synchronised by force"}, nil); err != nil {
-			w.finish("", fmt.Errorf("%s did not put its copy aside: %w", other.Name, err))
-			return
-		}
-		w.step("hold", other.Name+" has saved its copy and put it aside", true)
-		e.replace(e.ctx, w, other, other)
-	})
 	return w.follow(ctx, step)
 }
 
@@ -364,55 +326,4 @@ func (e *engine) planFor(ctx context.Context, next pool.Member) error {
 		}
 	}
 	return e.m.call(ctx, next.Address, next.Fingerprint, pool.MethodPlan, plan, nil)
-}
-
-// onHold saves this Manager's copy and waits to be filled anew, as the Primary asks.
-func (m *Manager) onHold(ctx context.Context, t pool.Attempt) (any, error) {
-	_, _, e := m.snapshot()
-	if e == nil || e.pool == nil || e.pool.Record().Pool != t.Pool || e.pool.Record().Incarnation != t.Incarnation {
-		return nil, transport.Refuse("unknown_pool", "this Manager does not belong to that pool")
-	}
-	if e.pool.State().Status == pool.Primary {
-		return nil, transport.Refuse("primary", "this Manager is Primary and keeps its data")
-	}
-	if _, err := m.saveAs(ctx, e, "before-resync", "before the re-synchronisation", "the Primary"); err != nil {
-		return nil, fmt.Errorf("save the copy first: %w", err)
-	}
-	m.keepPeople(ctx)
-	return struct{}{}, m.holdAgain(t.Why)
-}
-
-// follow passes the steps on until the change is over or nobody listens any more.
-func (w *work) follow(ctx context.Context, step func(control.Step) error) (control.Done, error) {
-	said := map[string]string{}
-	for {
-		steps, over, changed, result, err := w.next()
-		for _, s := range steps {
-			if said[s.Code] != s.Text {
-				said[s.Code] = s.Text
-				if step != nil {
-					if serr := step(s.Step); serr != nil {
-						return control.Done{}, serr
-					}
-				}
-			}
-		}
-		if over {
-			return control.Done{Message: result}, err
-		}
-		if step == nil { // the page shows the steps itself
-			return control.Done{Message: "begun; the steps are shown here as they are done"}, nil
-		}
-		select {
-		case <-ctx.Done():
-			return control.Done{}, fmt.Errorf("it goes on without anybody listening: %w", context.Cause(ctx))
-		case <-changed:
-		}
-	}
-}
-
-// saveAs saves the database beside the others, under a name that says when and why.
-func (m *Manager) saveAs(ctx context.Context, e *engine, prefix, why, who string) (string, error) {
-	file := filepath.Join(m.savesDir(), prefix+"-"+time.Now().UTC().Format("20060102T150405.000Z")+".db")
-	return file, m.saveTo(ctx, e, file, why, who)
 }

@@ -55,6 +55,12 @@ func (m *Manager) saveTo(ctx context.Context, e *engine, file, why, who string) 
 	return nil
 }
 
+// saveAs saves the database beside the others, under a name that says when and why.
+func (m *Manager) saveAs(ctx context.Context, e *engine, prefix, why, who string) (string, error) {
+	file := filepath.Join(m.savesDir(), prefix+"-"+stamp()+".db")
+	return file, m.saveTo(ctx, e, file, why, who)
+}
+
 // countSamples counts the stored readings; -1: not known.
 func (e *engine) countSamples(ctx context.Context) int64 {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

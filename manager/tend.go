@@ -11,7 +11,7 @@ import (
 )
 
 // pace is how often what the pool should be is compared with what it is.
-func (e *engine) pace() time.Duration { return 100 * time.Millisecond }
+const pace = 100 * time.Millisecond
 
 // rest waits for a change, but no longer than d; false: ctx ended.
 func rest(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
@@ -40,7 +40,7 @@ func (e *engine) tend(ctx context.Context) {
 		} else {
 			clear(asked)
 		}
-		if !rest(ctx, nil, e.pace()) || !rest(ctx, changed, 2*e.pace()) {
+		if !rest(ctx, nil, pace) || !rest(ctx, changed, 2*pace) {
 			return
 		}
 	}
@@ -167,7 +167,7 @@ func (e *engine) awaitReconciled(ctx context.Context, step func(pool.Step)) erro
 		if !errors.Is(err, pool.ErrWaits) {
 			e.m.log.Warn("changing the pool's members", "error", err)
 		}
-		if !rest(ctx, nil, e.pace()) {
+		if !rest(ctx, nil, pace) {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}

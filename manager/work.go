@@ -1,6 +1,8 @@
 package manager
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -95,4 +97,33 @@ func (w *work) next() (steps []workStep, over bool, changed <-chan struct{}, res
 		w.waiting = make(chan struct{})
 	}
 	return append([]workStep(nil), w.steps...), w.over, w.waiting, w.result, w.err
+}
+
+// follow passes the steps on until the change is over or nobody listens any more.
+func (w *work) follow(ctx context.Context, step func(control.Step) error) (control.Done, error) {
+	said := map[string]string{}
+	for {
+		steps, over, changed, result, err := w.next()
+		for _, s := range steps {
+			if said[s.Code] != s.Text {
+				said[s.Code] = s.Text
+				if step != nil {
+					if serr := step(s.Step); serr != nil {
+						return control.Done{}, serr
+					}
+				}
+			}
+		}
+		if over {
+			return control.Done{Message: result}, err
+		}
+		if step == nil { // the page shows the steps itself
+			return control.Done{Message: "begun; the steps are shown here as they are done"}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return control.Done{}, fmt.Errorf("it goes on without anybody listening: %w", context.Cause(ctx))
+		case <-changed:
+		}
+	}
 }
