@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"redundancypool/manager/database"
 	"redundancypool/manager/journal"
@@ -82,12 +83,25 @@ func (m *Manager) takeTiming(t pool.Timing) error {
 	return nil
 }
 
+// onDuty reports whether this Manager serves as Primary. One that has just become it takes its
+// duties up in a moment, which is waited for.
+func (e *engine) onDuty(ctx context.Context) bool {
+	for end := time.Now().Add(3 * time.Second); ; {
+		if e.duty.Load() != nil {
+			return true
+		}
+		if e.pool.State().Status != pool.Primary || time.Now().After(end) || !rest(ctx, nil, pace/5) {
+			return false
+		}
+	}
+}
+
 // agree changes the agreement, on the Primary. When it returns, the change is committed and holds
 // here; the others follow.
 func (e *engine) agree(ctx context.Context, why string, change func(*agreement) error) error {
 	e.m.agreeing.Lock()
 	defer e.m.agreeing.Unlock()
-	if e.duty.Load() == nil {
+	if !e.onDuty(ctx) {
 		return refuse("not_primary", "do it on the Primary", "this Manager is not Primary")
 	}
 	a, err := e.present(ctx)

@@ -141,7 +141,7 @@ func inWordsOf(mode settings.Mode, err error) error {
 
 // askChange lets the Primary change the pool, here or on the other Manager.
 func (e *engine) askChange(ctx context.Context, w wish) (control.Done, error) {
-	if e.duty.Load() != nil {
+	if e.onDuty(ctx) {
 		return e.change(ctx, w)
 	}
 	for _, o := range e.pool.State().Members {
@@ -166,7 +166,7 @@ func (m *Manager) onChange(ctx context.Context, w wish) (any, error) {
 	if e == nil || e.pool == nil || e.pool.Record().Pool != w.Pool {
 		return nil, transport.Refuse("unknown_pool", "this Manager is not in that pool")
 	}
-	if e.duty.Load() == nil {
+	if !e.onDuty(ctx) {
 		return nil, transport.Refuse("not_primary", "this Manager is not Primary any more")
 	}
 	d, err := e.change(ctx, w)

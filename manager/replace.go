@@ -71,7 +71,7 @@ func (m *Manager) primaryEngine(ctx context.Context) (*engine, error) {
 	if e.pool == nil || e.pool.Record().Phase != pool.PhaseEffective {
 		return nil, refuse("not_in_pool", "form a pool first", "this Manager belongs to no running pool")
 	}
-	if e.duty.Load() != nil {
+	if e.onDuty(ctx) {
 		return e, nil
 	}
 	for _, o := range e.pool.State().Members {
