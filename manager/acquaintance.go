@@ -127,6 +127,12 @@ func (m *Manager) contact(ctx context.Context, s settings.Settings, as pool.Role
 		return c, err
 	}
 	m.known.note(c.Fingerprint, c.Trusts != "")
+	if known, ok := m.trust.Lookup(c.Fingerprint); ok && known.Role == as.String() && known.Address != at.String() {
+		known.Address = at.String() // the same key: it has moved, or its address was not known
+		if err := m.trust.Approve(known); err != nil {
+			return c, err
+		}
+	}
 	arb := pool.Arbiter.String()
 	switch {
 	case c.Role != as.String() && (c.Role == arb || as == pool.Arbiter || c.Role != pool.Standalone.String()):
@@ -211,12 +217,15 @@ func partners(s settings.Settings) []partner {
 }
 
 // approvedAt returns the trusted peer of a role at an address: the newest one there, else the newest
-// whose address is not known, else the newest of that role (its address may have changed).
+// whose address is not known. A node that moved is known there again once it was contacted.
 func (m *Manager) approvedAt(role pool.Role, at netip.AddrPort) (trust.PeerRecord, error) {
 	if p, ok := m.trust.Expected(role.String(), at.String()); ok {
 		return p, nil
 	}
-	return m.approved(role)
+	if role == pool.Master { // where its connections come from need not be where it listens
+		return m.approved(role)
+	}
+	return trust.PeerRecord{}, transport.Refuse("not_trusted", "no %v at %v is trusted yet: give its pairing token, or approve its fingerprint", role, at)
 }
 
 // fieldOfContact puts what a first contact came to beside the form's field.

@@ -208,6 +208,13 @@ func (e *engine) formOnce(ctx context.Context, a *attempt) (err error) {
 		peer trust.PeerRecord
 	}{{pool.Backup, s.Peer, backup}, {pool.Arbiter, s.Arbiter, third}} {
 		j, err := e.join(ctx, rec, o.role, o.at, o.peer)
+		if no := (*transport.Refusal)(nil); errors.As(err, &no) && no.Code == "not_trusted" {
+			// Its approval was withdrawn there: show this Master's key there once more.
+			if missing := m.awaitTrust(ctx, s, partner{role: o.role, at: o.at.AddrPort()}); missing != nil {
+				a.step(pool.Step{Code: o.role.String() + "_trust", Text: missing.Error()})
+				return missing
+			}
+		}
 		if err != nil {
 			a.step(pool.Step{Code: o.role.String() + "_join", Text: err.Error()})
 			return err

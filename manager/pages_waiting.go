@@ -142,7 +142,10 @@ func (m *Manager) addStatus(e *engine, s settings.Settings, list []web.WaitingMe
 		at, _ := netip.ParseAddrPort(w.Address)
 		var role pool.Role
 		if role.UnmarshalText([]byte(w.Role)) == nil {
-			if p, err := m.approvedAt(role, at); err == nil && p.Name != "" {
+			p, err := m.approvedAt(role, at)
+			if w.Untrusted = err != nil; w.Untrusted {
+				w.Status = pool.Unreachable.String()
+			} else if p.Name != "" {
 				w.Title += " " + p.Name
 			}
 		}

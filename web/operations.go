@@ -165,7 +165,9 @@ type WaitingMember struct {
 	Address string `json:"address"` // with the port
 	Role    string `json:"role"`
 	Status  string `json:"status"`
-	Steps   []Step `json:"steps"`
+	// Untrusted: nobody has approved it here yet, so nothing works with it.
+	Untrusted bool   `json:"untrusted,omitempty"`
+	Steps     []Step `json:"steps"`
 }
 
 // Step is one step of the forming.
