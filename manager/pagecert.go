@@ -52,26 +52,6 @@ func (m *Manager) reachedAt() []string {
 	return slices.DeleteFunc(m.webNames(), func(n string) bool { return n == "localhost" || n == "127.0.0.1" || n == "::1" })
 }
 
-// CertificateEnd is when a certificate of this node ends.
-type CertificateEnd struct {
-	What     string // for people
-	NotAfter time.Time
-}
-
-// CertificateEnds tells when the certificates that browsers and field units see end. Those between the
-// members never do.
-func (m *Manager) CertificateEnds() ([]CertificateEnd, error) {
-	r, err := faces{m}.Certificate(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	out := []CertificateEnd{{"the certificate of this node's pages", r.Page.NotAfter}}
-	if r.VirtualIP != nil {
-		out = append(out, CertificateEnd{"the certificate of the virtual IP", r.VirtualIP.NotAfter})
-	}
-	return out, nil
-}
-
 func describeCertificate(c *tls.Certificate) (control.CertificateInfo, error) {
 	d, err := trust.Describe(c)
 	if d.Names == nil {

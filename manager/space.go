@@ -146,7 +146,7 @@ func (m *Manager) lookAtCertificates(told map[string]int) {
 		if name == "of the virtual IP" && !at.IsValid() {
 			continue
 		}
-		c, err := m.certificateAt(at)
+		c, err := m.pageCertificate(at)
 		if err != nil || len(c.Certificate) == 0 {
 			continue
 		}
