@@ -212,8 +212,8 @@ func linksOf(st pool.State) []web.Link {
 					continue
 				}
 				l := web.Link{By: by.Role.String(), Of: of.Role.String(), Path: path + 1, State: "unknown"}
-				if seen, ok := by.Hears[of.ID]; ok && by.Reported >= 0 {
-					l.State, l.HeardMS = hears(seen[path], by.Reported, limit)
+				if seen, ok := by.Hears[of.ID]; ok && by.HearsAge >= 0 {
+					l.State, l.HeardMS = hears(seen[path], by.HearsAge, limit)
 				}
 				out = append(out, l)
 			}

@@ -135,6 +135,9 @@ func (r Redundancy) Facts() []factGroup {
 	})
 	text("Version", func(m Member) string { return m.Version })
 	text("Licence", func(m Member) string {
+		if m.Role == "arbiter" {
+			return "" // it has no modules
+		}
 		switch m.Licence {
 		case "match":
 			return "Match"

@@ -51,6 +51,9 @@ const (
 // of their own.
 const moveLimit = 30 * time.Second
 
+// moveDelay is how long a hand over waits for the page that asked for it to be shown.
+const moveDelay = 300 * time.Millisecond
+
 // moveShown is how long the page tells of the last hand over.
 const moveShown = 10 * time.Minute
 
@@ -60,6 +63,7 @@ type moveRecord struct {
 	Began   time.Time
 	Steps   []MoveStep
 	Outcome string
+	Term    uint64 // of the new Primary; 0: not done
 	Text    string // what became of it
 	Fix     string
 }
@@ -97,10 +101,10 @@ func (m *moves) step(s MoveStep) {
 	m.last.Steps = append(m.last.Steps, s)
 }
 
-func (m *moves) end(outcome, text, fix string) {
+func (m *moves) end(term uint64, outcome, text, fix string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.last.Outcome, m.last.Text, m.last.Fix = outcome, text, fix
+	m.last.Term, m.last.Outcome, m.last.Text, m.last.Fix = term, outcome, text, fix
 }
 
 // outcomeOf tells what became of a hand over from its error.
@@ -125,12 +129,17 @@ func (s *Server) startMove(label string) bool {
 	s.running.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ends, moveLimit)
 		defer cancel()
+		select { // let the answer to whoever asked go out before connections are closed
+		case <-time.After(moveDelay):
+		case <-ctx.Done():
+		}
 		m, err := s.cfg.Operations.HandOver(ctx, s.moves.step)
 		if err == nil {
-			s.moves.end(moveDone, fmt.Sprintf("Primary is %s, since term %d; no write was possible for %.0f ms", m.To, m.Term, m.GapMS), "")
+			s.moves.end(m.Term, moveDone, fmt.Sprintf("Primary is %s, since term %d; no write was possible for %.0f ms", m.To, m.Term, m.GapMS), "")
 			return
 		}
-		s.moves.end(outcomeOf(err))
+		outcome, text, fix := outcomeOf(err)
+		s.moves.end(0, outcome, text, fix)
 	})
 	return true
 }
@@ -154,8 +163,8 @@ func (s *Server) handOverPage(c echo.Context) error {
 		v.Title = v.Label
 	}
 	v.Shown = v.Move.Outcome != "" && s.clock().Sub(v.Move.Began) < moveShown
-	if !v.Shown {
-		v.Move, v.Shown = elsewhere(sh.R, s.clock())
+	if other, ok := elsewhere(sh.R, s.clock()); ok && (!v.Shown || v.Move.before(other)) {
+		v.Move, v.Shown = other, true
 	}
 	v.Ready = v.Move.Outcome != moveRunning && !slices.ContainsFunc(v.Checks, func(c Check) bool { return c.Result == "failed" })
 	past, err := s.cfg.Operations.Interruptions(c.Request().Context())
@@ -164,6 +173,17 @@ func (s *Server) handOverPage(c echo.Context) error {
 	}
 	v.Expected = expected(past)
 	return c.Render(http.StatusOK, "handover.html", v)
+}
+
+// before reports that a hand over which was done is not this one, or is what became of it.
+func (m moveRecord) before(other moveRecord) bool {
+	switch m.Outcome {
+	case moveRunning:
+		return false
+	case moveDone:
+		return m.Term < other.Term
+	}
+	return other.Began.After(m.Began)
 }
 
 // elsewhere is a hand over that the other Manager was asked for: a browser on the virtual IP comes
@@ -177,7 +197,7 @@ func elsewhere(r Redundancy, now time.Time) (moveRecord, bool) {
 	if l.FirstWriteMS != nil {
 		gap = max(gap, *l.FirstWriteMS)
 	}
-	m := moveRecord{Label: Word(l.Kind), Began: l.At, Outcome: moveDone, Text: fmt.Sprintf("Primary is %s, since term %d; no write was possible for %.0f ms", l.To, l.Term, gap)}
+	m := moveRecord{Label: Word(l.Kind), Began: l.At, Outcome: moveDone, Term: l.Term, Text: fmt.Sprintf("Primary is %s, since term %d; no write was possible for %.0f ms", l.To, l.Term, gap)}
 	for _, s := range []struct {
 		at   *float64
 		text string

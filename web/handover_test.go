@@ -40,6 +40,7 @@ func TestHandOverTellsTheTruth(t *testing.T) {
 				if code, _ := v.post("/actions/handover", "yes", "1"); code != 303 {
 					t.Fatalf("answers %d", code)
 				}
+				time.Sleep(moveDelay)
 				synctest.Wait()
 				_, text = v.ask("GET", "/handover", nil, nil)
 				if !strings.Contains(text, "data-running") || !strings.Contains(text, "3 ms") || strings.Contains(text, "Backup now</button>") {

@@ -269,12 +269,15 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-const sampleStatus = `{"role":"master","status":"primary","health":"protected","term":7,"node":"cell 1","pool":"p1",
+const sampleStatus = `{"role":"master","status":"primary","health":"degraded","term":7,"node":"cell 1","pool":"p1",
  "vip":{"address":"10.0.0.50/24","bound":true,"interface":"eth0"},
  "members":[{"name":"cell 1","role":"master","status":"primary","address":"10.0.0.1","last_heard_ms":0,"in_step":true,"behind":0},
- {"name":"cell 2","role":"backup","status":"online","address":"10.0.0.2","last_heard_ms":12,"in_step":false,"behind":4},
- {"name":"","role":"arbiter","status":"unreachable","address":"10.0.0.3","last_heard_ms":null,"in_step":null,"behind":null}],
- "field_units":3,"failover_possible":false,"reasons":[{"code":"backup_behind","text":"the Backup is behind"}],"worst_case_takeover_ms":420,
+ {"name":"cell 2","role":"backup","status":"online","address":"10.0.0.2","last_heard_ms":12,"in_step":false,"behind":4,"position":100,"round_trip_ms":0.4,"disk_commit_ms":1.25,"clock_offset_ms":-2.5,"maintenance":true},
+ {"name":"","role":"arbiter","status":"unreachable","address":"10.0.0.3","last_heard_ms":null,"in_step":null,"behind":null,"fault":"connection refused"}],
+ "recovery":{"mode":"automatic","text":"the Master takes Primary back","left_ms":24000,"waits_ms":30000,"longer":false},
+ "links":[{"by":"master","of":"backup","path":1,"state":"heard","heard_ms":12},{"by":"master","of":"arbiter","path":1,"state":"never","heard_ms":null},
+ {"by":"backup","of":"master","path":2,"state":"silent","heard_ms":9000}],
+ "field_units":3,"failover_possible":false,"reasons":[{"code":"backup_behind","text":"the Backup is behind","fix":"wait until it has caught up"}],"worst_case_takeover_ms":420,
  "deadline":{"remaining_ms":61000,"text":"then back to Standalone"},"guard_pid":123,
  "last_changeover":{"kind":"takeover","cause":"process died","at":"2026-01-02T03:04:05Z","term":7,"from":"cell 2","to":"cell 1",
  "detected_ms":4,"elected_ms":9.5,"vip_ms":12,"first_write_ms":14,"first_unit_ms":null,"all_units_ms":null,"lost":0,"stored_twice":0}}`
@@ -285,22 +288,27 @@ func TestStatusOutput(t *testing.T) {
 	if code != exitDone {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
-	want := `Node         cell 1
-Role         Master
-Status       Primary (Running)
-Pool health  Protected
-Term         7
-Pool         p1
-Virtual IP   10.0.0.50/24, held by this node on eth0
-Field units  3 connected
-Failover     would not succeed now; after a silent fault within 420 ms
-             the Backup is behind [backup_behind]
-Deadline     1m1s left: then back to Standalone
+	want := `Node           cell 1
+Role           Master
+Status         Primary (Running)
+Pool health    Degraded: cell 1 serves, but the next fault may stop the service: the Backup is behind.
+Term           7
+Pool           p1
+Virtual IP     10.0.0.50/24, held by this node on eth0
+Field units    3 connected
+Failover       would not succeed now
+               the Backup is behind [backup_behind]
+                 fix: wait until it has caught up
+Recovery mode  automatic: the Master takes Primary back in 0:24
+Deadline       1m1s left: then back to Standalone
 
-Member   Role     Status       Address   Heard      Database
-cell 1   Master   Primary      10.0.0.1  0 ms ago   in step
-cell 2   Backup   Online       10.0.0.2  12 ms ago  4 behind
-unnamed  Arbiter  Unreachable  10.0.0.3  never      stores none
+Member   Role     Status                  Address   Heard      Database     Position  Round trip  Disk commit  Clock    Fault
+cell 1   Master   Primary                 10.0.0.1  0 ms ago   in step      -         -           -            -        -
+cell 2   Backup   Online, in maintenance  10.0.0.2  12 ms ago  4 behind     100       0.4 ms      1.2 ms       -2.5 ms  -
+unnamed  Arbiter  Unreachable             10.0.0.3  never      stores none  -         -           -            -        connection refused
+
+Links: Master has never heard Arbiter
+       Backup last heard Master 9s ago on the second path
 
 Last changeover: Takeover from cell 2 to cell 1 at 2026-01-02T03:04:05Z, term 7: process died
   detected          4.0 ms

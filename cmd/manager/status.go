@@ -59,7 +59,10 @@ func printStatus(w io.Writer, r web.Redundancy) error {
 	line("Node", "%s", orNone(r.Node, "unnamed"))
 	line("Role", "%s", web.Word(r.Role))
 	line("Status", "%s", status)
-	line("Pool health", "%s", web.Word(r.Health))
+	line("Pool health", "%s: %s", web.Word(r.Health), r.Verdict().Text)
+	if r.Maintenance {
+		line("Maintenance", "this member votes and follows, but takes no Primary")
+	}
 	line("Term", "%d", r.Term)
 	if r.Pool != nil {
 		line("Pool", "%s", *r.Pool)
@@ -75,12 +78,22 @@ func printStatus(w io.Writer, r web.Redundancy) error {
 	if r.FailoverPossible {
 		failover = "would succeed now"
 	}
-	if r.WorstTakeoverMS != nil {
+	if r.WorstTakeoverMS != nil && r.FailoverPossible {
 		failover += fmt.Sprintf("; after a silent fault within %d ms", *r.WorstTakeoverMS)
 	}
 	line("Failover", "%s", failover)
 	for _, reason := range r.Reasons {
 		line("", "%s [%s]", reason.Text, reason.Code)
+		if reason.Fix != "" {
+			line("", "  fix: %s", reason.Fix)
+		}
+	}
+	if v := r.Recovery; v != nil {
+		text := v.Text
+		if left := v.Left(); left != "" {
+			text += " in " + left
+		}
+		line("Recovery mode", "%s: %s", v.Mode, text)
 	}
 	if d := r.Deadline; d != nil {
 		line("Deadline", "%v left: %s", (time.Duration(d.RemainingMS) * time.Millisecond).Round(time.Second), d.Text)
@@ -91,6 +104,9 @@ func printStatus(w io.Writer, r web.Redundancy) error {
 	if err := printMembers(w, r); err != nil {
 		return err
 	}
+	if err := printLinks(w, r); err != nil {
+		return err
+	}
 	return printChangeover(w, r.LastChangeover)
 }
 
@@ -99,7 +115,7 @@ func printMembers(w io.Writer, r web.Redundancy) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nMember\tRole\tStatus\tAddress\tHeard\tDatabase")
+	fmt.Fprintln(t, "\nMember\tRole\tStatus\tAddress\tHeard\tDatabase\tPosition\tRound trip\tDisk commit\tClock\tFault")
 	for _, m := range r.Members {
 		heard, database := "never", "unknown"
 		if m.LastHeardMS != nil {
@@ -113,9 +129,43 @@ func printMembers(w io.Writer, r web.Redundancy) error {
 		case m.Behind != nil:
 			database = fmt.Sprintf("%d behind", *m.Behind)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", orNone(m.Name, "unnamed"), web.Word(m.Role), web.Word(m.Status), m.Address, heard, database)
+		status, position := web.Word(m.Status), "-"
+		if m.Maintenance {
+			status += ", in maintenance"
+		}
+		if m.Position != nil {
+			position = fmt.Sprint(*m.Position)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", orNone(m.Name, "unnamed"), web.Word(m.Role), status, m.Address, heard, database,
+			position, inMS(m.RoundTripMS), inMS(m.CommitMS), inMS(m.ClockMS), orNone(m.Fault, "-"))
 	}
 	return t.Flush()
+}
+
+// printLinks prints the directions in which somebody is not heard.
+func printLinks(w io.Writer, r web.Redundancy) error {
+	broken := "\nLinks:"
+	for _, l := range r.Links {
+		if l.State == "heard" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%s %s\n", broken, l); err != nil {
+			return err
+		}
+		broken = "      "
+	}
+	if broken != "\nLinks:" || len(r.Links) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\nLinks: every member hears every other one\n")
+	return err
+}
+
+func inMS(ms *float64) string {
+	if ms == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", *ms)
 }
 
 func printChangeover(w io.Writer, c *web.Changeover) error {

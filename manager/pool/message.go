@@ -127,6 +127,8 @@ type MemberView struct {
 	Status Status   `json:"status"`
 	InStep bool     `json:"in_step"`
 	Behind uint64   `json:"behind"`
+	// Hears is what it said of whom it hears, aged by the leader; nil: it is not heard by the leader.
+	Hears map[MemberID][2]int64 `json:"h,omitempty"`
 }
 
 // Reason says why something is not safe now.

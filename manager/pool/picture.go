@@ -38,6 +38,31 @@ func (p *Pool) facts() Facts {
 	return p.cfg.Facts()
 }
 
+// hearsLocked is whom a member hears, in ms ago by path, -1 never: what it said, aged until now; nil:
+// it has said nothing of late.
+func (p *Pool) hearsLocked(id MemberID) map[MemberID][2]int64 {
+	out := map[MemberID][2]int64{}
+	if id == p.self {
+		for other, pr := range p.peers {
+			out[other] = [2]int64{age(pr.heard[0]), age(pr.heard[1])}
+		}
+		return out
+	}
+	pr := p.peers[id]
+	if pr == nil || pr.reported == 0 || Since(pr.reported) > p.timing.Detect() {
+		return nil
+	}
+	for other, ms := range pr.report.Hears {
+		for path := range ms {
+			if ms[path] >= 0 {
+				ms[path] += Since(pr.reported).Milliseconds()
+			}
+		}
+		out[other] = ms
+	}
+	return out
+}
+
 // deafLocked reports that a member that speaks to us says it hears nothing of another one: a
 // takeover needs both directions of that link.
 func (p *Pool) deafLocked(by, of MemberID) bool {
@@ -60,21 +85,19 @@ func (p *Pool) completeLocked(row *MemberState, last Position, facts Facts) {
 		row.Term = p.raft.CurrentTerm()
 		row.Applied = p.raft.AppliedIndex()
 		row.Follows, _ = p.leader()
-		row.Hears = map[MemberID][2]int64{}
-		for id, pr := range p.peers {
-			row.Hears[id] = [2]int64{age(pr.heard[0]), age(pr.heard[1])}
-		}
+		row.Hears = p.hearsLocked(p.self)
 		if err := p.watch.sick(); err != nil {
 			row.Disk = err.Error()
 		}
 		return
 	}
 	pr := p.peers[row.ID]
-	row.Reported = -1
+	row.Reported, row.HearsAge = -1, -1
 	if pr == nil || pr.reported == 0 {
 		return
 	}
 	row.Reported = Since(pr.reported)
+	row.HearsAge = row.Reported
 	row.Last, row.Applied, row.Maintenance, row.Starting = pr.report.Last, pr.report.Applied, pr.report.Maintenance, pr.report.Starting
 	row.Term, row.Follows, row.Facts, row.Unfit = pr.report.Term, pr.report.Follows, pr.report.Facts, pr.report.Unfit
 }

@@ -240,6 +240,7 @@ func (p *Pool) compute() View {
 				row.Behind = last - min(last, gate.Match)
 			}
 		}
+		row.Hears = p.hearsLocked(m.ID)
 		v.Members = append(v.Members, row)
 	}
 	v.Reasons, v.Notes = obstacles, p.notesLocked()
@@ -466,6 +467,7 @@ type MemberState struct {
 	ClockOff time.Duration
 	Commit   time.Duration
 	Hears    map[MemberID][2]int64
+	HearsAge time.Duration // of Hears; negative: nothing is known of it
 	Disk     string
 	Version  string
 	Revision uint64 // of the agreement that it has
@@ -544,6 +546,9 @@ func (p *Pool) State() State {
 			row.Revision, row.RunsOld = pr.report.Revision, pr.report.RunsOld
 		}
 		p.completeLocked(&row, last, facts)
+		if told := rows[m.ID].Hears; fresh && told != nil && (row.Reported < 0 || row.Reported > p.timing.Detect()) {
+			row.Hears, row.HearsAge = told, Since(p.viewAt) // the leader hears it, this one does not
+		}
 		s.Members = append(s.Members, row)
 	}
 	agree(s.Members, p.view, fresh, p.self, p.timing.Detect())

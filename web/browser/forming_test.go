@@ -174,7 +174,7 @@ func TestPoolIsFormedThroughThePagesAlone(t *testing.T) {
 	m.visit("/")
 	m.press("a[href='/handover']")
 	m.sees("Hand over to Backup", "Checks before")
-	m.press("button.main")
+	m.do(click("#handover-act button.main"))
 	m.sees("done", "no write was possible for")
 	b.sees("Add a field unit")
 }

@@ -17,10 +17,16 @@
   let opened = 0; // when the present try to connect began
   let busy = false;
   let again = false;
+  let other = body.dataset.mode; // the mode that the server said last, and since when
+  let otherSince = 0;
+  let follow = 0; // until when something that was started here is followed closely
   let sent = 0; // when a form was sent: its answer is the next page, which nothing may cut off
 
+  // moved loads the page anew once the node has other pages for good: a Primary that is just handing
+  // over has few pages for a moment, and whoever left the page then would find the virtual IP gone.
   function moved(mode) {
-    if (mode === body.dataset.mode || Date.now() - sent < 30000) return false;
+    if (mode !== other) { other = mode; otherSince = Date.now(); }
+    if (mode === body.dataset.mode || Date.now() - sent < 30000 || Date.now() - otherSince < 700) return false;
     if (body.dataset.mode === "waiting") { location.assign("/"); return true; }
     if ("keep" in body.dataset && mode !== "waiting") { body.dataset.mode = mode; return false; } // typed values stay
     if (mode === "waiting") { location.assign("/waiting"); return true; }
@@ -53,6 +59,7 @@
       const mode = fresh.body.dataset.mode;
       if (!mode) { if (answer.redirected && Date.now() - sent > 30000) location.reload(); return; } // logged out, or restarting
       if (moved(mode)) return;
+      if (mode !== body.dataset.mode && mode === other) setTimeout(refresh, 800);
       for (const part of fresh.querySelectorAll("[data-live]")) {
         const old = document.getElementById(part.id);
         if (old) become(old, part);
@@ -99,7 +106,22 @@
     if (source.readyState === EventSource.CLOSED || Date.now() - last > silence && Date.now() - opened > patience) listen();
   }
 
-  document.addEventListener("submit", () => { sent = Date.now(); });
+  // A form with data-stay does not leave the page: what it starts ends connections on the virtual IP,
+  // and a page asked for at that moment would never come.
+  document.addEventListener("submit", async e => {
+    const form = e.target;
+    if (!("stay" in form.dataset)) { sent = Date.now(); return; }
+    e.preventDefault();
+    for (const b of form.querySelectorAll("button")) b.disabled = true;
+    follow = Date.now() + 30000;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), credentials: "same-origin", redirect: "manual" });
+      if (answer.status >= 400) form.submit(); // to see why
+    } catch (e) {
+      // It may have been begun all the same: what is shown next tells.
+    }
+    refresh();
+  });
   window.addEventListener("pageshow", () => { sent = 0; });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) watch(); });
 
@@ -114,6 +136,6 @@
 
   setInterval(watch, 500);
   // While something is under way, what it does is shown as it happens.
-  setInterval(() => { if (document.querySelector("[data-running]")) refresh(); }, 300);
+  setInterval(() => { if (document.querySelector("[data-running]") || Date.now() < follow) refresh(); }, 300);
   listen();
 })();
