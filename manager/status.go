@@ -35,8 +35,12 @@ func (s source) Redundancy() (r web.Redundancy) {
 	if r.Role == "" {
 		r.Role = string(settings.Standalone)
 	}
-	if set.VIP.IsValid() && set.Mode != settings.Standalone {
-		r.VIP.Address = ref(set.VIP.String())
+	address := set.VIP
+	if e != nil && e.keeper != nil {
+		address = e.settings.VIP // a new one is agreed on before it is bound
+	}
+	if address.IsValid() && set.Mode != settings.Standalone {
+		r.VIP.Address = ref(address.String())
 		if set.Interface != "" {
 			r.VIP.Interface = ref(set.Interface)
 		}

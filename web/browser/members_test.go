@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -89,6 +90,14 @@ func TestARunningPoolIsChangedThroughThePages(t *testing.T) {
 	m.visit("/database")
 	m.press("form[action='/database/save'] button")
 	m.sees("Saved as by-hand", "Asked for.", "For: admin")
+	saved, err := filepath.Glob(filepath.Join(master.dir, "saves", "by-hand-*.db"))
+	if err != nil || len(saved) != 1 {
+		t.Fatal(saved, err)
+	}
+	m.do(chromedp.SetUploadFiles("#upload-file", saved, chromedp.ByQuery), chromedp.Click("#upload button", chromedp.ByQuery))
+	m.sees("Taken in from")
+	m.do(chromedp.SetUploadFiles("#upload-file", []string{filepath.Join(master.dir, "settings.toml")}, chromedp.ByQuery), chromedp.Click("#upload button", chromedp.ByQuery))
+	m.sees("cannot be restored")
 	m.shot("database-saves")
 	master.told("unit", "add", "later")
 	m.press("form[action='/database/restore'] button")
