@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"redundancypool/manager/control"
+	"redundancypool/manager/database"
 	"redundancypool/manager/journal"
 )
 
@@ -211,13 +212,23 @@ func (m *Manager) takeIn(ctx context.Context, who, name string, body io.Reader) 
 	}
 	c, err := e.db.RestoreCheck(ctx, f.Name())
 	if err != nil {
-		return "", refuse("not_a_save", "send a file that a Manager of this or an older release saved", "the file cannot be restored: %v", err)
+		why := "it cannot be read"
+		switch {
+		case errors.Is(err, database.ErrForeign):
+			why = "no Manager saved it"
+		case errors.Is(err, database.ErrNewer):
+			why = "a Manager of a newer release saved it"
+		case errors.Is(err, database.ErrCorrupt):
+			why = "it is damaged"
+		}
+		m.log.Warn("a file that was sent cannot be restored", "error", err)
+		return "", refuse("not_a_save", "send a file that a Manager of this or an older release saved", "the file cannot be restored: %s", why)
 	}
 	file := filepath.Join(m.savesDir(), "uploaded-"+stamp()+".db")
 	if err := os.Rename(f.Name(), file); err != nil {
 		return "", err
 	}
-	n := saveNote{Why: fmt.Sprintf("taken in from %.80q", filepath.Base(name)), Who: who, Schema: c.Schema, Index: c.Index, Pool: c.Pool, Samples: -1}
+	n := saveNote{Why: fmt.Sprintf("taken in from %.80q", filepath.Base(name)), Who: who, Schema: c.Schema, Index: c.Index, Pool: c.Pool, Units: -1, Events: -1, Samples: -1}
 	if err := os.WriteFile(file+noteSuffix, []byte(asJSON(n)), 0o600); err != nil {
 		m.log.Warn("the note beside a save is missing", "error", err)
 	}

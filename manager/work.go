@@ -84,6 +84,9 @@ func (w *work) finish(result string, err error) {
 	if w.title == "" || w.over {
 		return
 	}
+	for i := range w.steps {
+		w.steps[i].done = w.steps[i].done || err == nil // the next Primary may have done the rest of it
+	}
 	w.result, w.err, w.over = result, err, true
 	w.changedLocked()
 }

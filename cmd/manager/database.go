@@ -67,13 +67,17 @@ func (d *databaseListCmd) Run(ctx context.Context, con console) error {
 	t := tabwriter.NewWriter(con.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tWHEN\tBYTES\tSCHEMA\tREADINGS\tUNITS\tWHY\tWHO")
 	for _, s := range all {
-		readings := "?"
-		if s.Samples >= 0 {
-			readings = fmt.Sprint(s.Samples)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%d\t%s\t%s\n", s.Name, time.UnixMilli(s.AtMS).UTC().Format("2006-01-02 15:04:05Z"), s.Bytes, s.Schema, readings, s.Units, s.Why, s.Who)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", s.Name, time.UnixMilli(s.AtMS).UTC().Format("2006-01-02 15:04:05Z"), s.Bytes, s.Schema, counted(s.Samples), counted(s.Units), s.Why, s.Who)
 	}
 	return t.Flush()
+}
+
+// counted is a figure, or a question mark for one that is not known.
+func counted(n int64) string {
+	if n < 0 {
+		return "?"
+	}
+	return fmt.Sprint(n)
 }
 
 type databaseDeleteCmd struct {

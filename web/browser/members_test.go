@@ -97,7 +97,7 @@ func TestARunningPoolIsChangedThroughThePages(t *testing.T) {
 	m.do(chromedp.SetUploadFiles("#upload-file", saved, chromedp.ByQuery), chromedp.Click("#upload button", chromedp.ByQuery))
 	m.sees("Taken in from")
 	m.do(chromedp.SetUploadFiles("#upload-file", []string{filepath.Join(master.dir, "settings.toml")}, chromedp.ByQuery), chromedp.Click("#upload button", chromedp.ByQuery))
-	m.sees("cannot be restored")
+	m.sees("cannot be restored: no Manager saved it")
 	m.shot("database-saves")
 	master.told("unit", "add", "later")
 	m.press("form[action='/database/restore'] button")
