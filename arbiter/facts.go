@@ -26,9 +26,9 @@ func (f *Facts) Now() pool.Facts {
 	return pool.Facts{StartedMS: f.started.UnixMilli(), Bytes: f.bytes.Load()}
 }
 
-// Run measures the folder every ten seconds until ctx ends.
+// Run measures the folder every five seconds until ctx ends.
 func (f *Facts) Run(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Second)
+	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
 		f.bytes.Store(size(f.dir))

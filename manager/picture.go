@@ -123,13 +123,17 @@ func (e *engine) memberRow(m pool.MemberState, st pool.State) web.Member {
 	if m.Heard >= 0 {
 		row.LastHeardMS = ref(m.Heard.Milliseconds())
 	}
-	if f, ok := st.Record.Member(m.Follows); ok && m.Follows != m.ID {
+	current := m.Reported >= 0 && m.Reported <= st.Record.Timing.Detect() // what it says of itself still holds
+	if f, ok := st.Record.Member(m.Follows); ok && m.Follows != m.ID && current {
 		row.ConnectedTo = f.Name
 	}
 	if m.Role == pool.Arbiter {
 		row.Database = "none"
 	} else {
-		row.InStep, row.Behind = ref(m.InStep), ref(m.Behind)
+		row.InStep = ref(m.InStep)
+		if st.Leader != "" {
+			row.Behind = ref(m.Behind) // the Primary alone can count
+		}
 		row.Database = databaseWord(m, st)
 		if st.Verified != 0 && len(st.Record.Members) > 1 {
 			row.Verified, row.VerifiedAt = ref(!st.Differs), ref(st.Verified)
@@ -143,7 +147,9 @@ func (e *engine) memberRow(m pool.MemberState, st pool.State) web.Member {
 	row.CommitMS = ref(inMS(m.Commit))
 	if m.Role != pool.Arbiter {
 		row.Stored = ref(m.Applied)
-		row.FieldUnits, row.Browsers = ref(m.Facts.FieldUnits), ref(m.Facts.Browsers)
+		if current {
+			row.FieldUnits, row.Browsers = ref(m.Facts.FieldUnits), ref(m.Facts.Browsers)
+		}
 	}
 	if m.ID != st.Record.Self {
 		row.ClockMS, row.RoundTripMS = ref(inMS(m.ClockOff)), ref(inMS(m.RTT))
