@@ -231,7 +231,9 @@ func (p *Pool) layDown(term uint64, why error) {
 // rightUntil is the end of the lease, or 0 once the reign has been ended for another reason.
 func (p *Pool) rightUntil() Instant {
 	p.mu.Lock()
-	ended := p.status != Primary
+	// Handed over in order, it lasts until everything is laid down: what is in flight is still
+	// answered. The votes are not released before.
+	ended := p.status != Primary && !(p.handing && p.reign != nil)
 	p.mu.Unlock()
 	if ended {
 		return 0

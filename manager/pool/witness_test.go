@@ -181,3 +181,28 @@ func TestCauseOf(t *testing.T) {
 		}
 	}
 }
+
+// In a planned hand over the right lasts until everything is laid down, so that the virtual IP does
+// not leave under what is still being answered; whatever else ends a reign ends the right at once.
+func TestTheRightLastsWhileAHandOverLaysDown(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		status  Status
+		handing bool
+		reign   *reign
+		want    Instant
+	}{
+		{"Primary", Primary, false, &reign{}, forever},
+		{"handing over, duties not yet laid down", Online, true, &reign{}, forever},
+		{"handing over, all laid down", Online, true, nil, 0},
+		{"ended for another reason", Online, false, &reign{}, 0},
+	} {
+		l := newLease(time.Second, func() {})
+		l.voting(nil)
+		l.begin(7)
+		p := &Pool{lease: l, status: tt.status, handing: tt.handing, reign: tt.reign}
+		if got := p.rightUntil(); got != tt.want {
+			t.Errorf("%s: until %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
