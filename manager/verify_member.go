@@ -11,6 +11,7 @@ import (
 
 	"redundancypool/arbiter"
 	"redundancypool/manager/pool"
+	"redundancypool/manager/pool/transport"
 	"redundancypool/manager/settings"
 )
 
@@ -47,6 +48,16 @@ func (m *Manager) verifyMember(ctx context.Context, s settings.Settings, p partn
 	met, err := arbiter.Greet(c, m.trust, at, self)
 	if err != nil {
 		var e *arbiter.ContactError
+		var no *transport.Refusal
+		if errors.As(err, &no) && (no.Code == "rejected" || no.Code == "refused") {
+			fix := "correct the address"
+			if no.Code == "rejected" {
+				fix = "if that was wrong, approve this Manager there by its fingerprint"
+			}
+			add("connect", ok, fmt.Sprintf("%v answers over TLS", at), "")
+			add("trust", failed, "it refuses this Manager: "+no.Text, fix)
+			return
+		}
 		result := failed
 		if errors.As(err, &e) && e.Stage == "not_now" {
 			result = unknown
