@@ -18,9 +18,7 @@ import (
 
 // fakeManager prints what it is told and answers from its fields.
 type fakeManager struct {
-	bad bool // a drill fails
-	control.Members
-	control.Saves
+	bad     bool // a drill fails
 	told    []string
 	confirm []control.Question // wanted before a change goes on
 	err     error
