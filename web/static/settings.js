@@ -26,7 +26,7 @@
 
   // beside shows what is wrong with a time that is just being typed, at its field.
   function beside(fields) {
-    for (const old of form.querySelectorAll(".typed")) old.remove();
+    for (const old of form.querySelectorAll(".typed, #timing-help > *")) old.remove(); // a verify of other times
     for (const old of form.querySelectorAll("[name^='timing.'][aria-invalid]")) old.removeAttribute("aria-invalid");
     for (const f of fields) {
       const input = form.elements[f.field];
