@@ -108,14 +108,14 @@ func (e *engine) describeMembers(r *web.Redundancy, st pool.State) {
 
 func (e *engine) memberRow(m pool.MemberState, st pool.State) web.Member {
 	row := web.Member{
-		Name: m.Name, Role: m.Role.String(), Status: m.Status.String(), Address: m.Address.String(),
+		Name: m.Name, Role: m.Role.String(), Status: m.Status.String(),
 		Symbol: m.Symbol, Comment: m.Comment, Maintenance: m.Maintenance, Version: m.Version, Fault: faultOf(m),
 	}
 	if row.Symbol == "" && row.Comment == "" {
 		row.Symbol, row.Comment = e.ownWords(m.Role)
 	}
 	if m.Address.IsValid() {
-		row.Host, row.Port = m.Address.Addr().String(), int(m.Address.Port())
+		row.Address, row.Host, row.Port = m.Address.String(), m.Address.Addr().String(), int(m.Address.Port())
 	}
 	if m.Second.IsValid() {
 		row.Second = m.Second.String()

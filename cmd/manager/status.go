@@ -136,7 +136,7 @@ func printMembers(w io.Writer, r web.Redundancy) error {
 		if m.Position != nil {
 			position = fmt.Sprint(*m.Position)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", orNone(m.Name, "unnamed"), web.Word(m.Role), status, m.Address, heard, database,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", orNone(m.Name, "unnamed"), web.Word(m.Role), status, orNone(m.Address, "-"), heard, database,
 			position, inMS(m.RoundTripMS), inMS(m.CommitMS), inMS(m.ClockMS), orNone(m.Fault, "-"))
 	}
 	return t.Flush()
