@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -37,12 +38,16 @@ func (p *page) approves(fingerprint string) {
 	p.pressNear(fingerprint, "/trust/approve")
 }
 
-// pressNear presses the button of a form in the contact that shows a text.
+// pressNear presses the button of a form in the contact that shows a text, and waits for the page
+// after it. It is found and pressed in one go: a live update may replace it at any moment.
 func (p *page) pressNear(text, action string) {
 	p.t.Helper()
-	p.do(chromedp.Evaluate(`for (const b of document.querySelectorAll("[data-test-target]")) b.removeAttribute("data-test-target");
-		for (const s of document.querySelectorAll("section.contact")) if (s.innerText.includes("`+text+`")) s.querySelector("form[action='`+action+`'] button").setAttribute("data-test-target", "")`, nil))
-	p.press("[data-test-target]")
+	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	defer cancel()
+	if _, err := chromedp.RunResponse(ctx, chromedp.Evaluate(`[...document.querySelectorAll("section.contact")]
+		.find(s => s.innerText.includes("`+text+`")).querySelector("form[action='`+action+`'] button").click()`, nil)); err != nil {
+		p.t.Fatalf("press %s beside %s at %s: %v; the page has:\n%s", action, text, p.base, err, p.text())
+	}
 }
 
 // fingerprint is an Arbiter's own.
